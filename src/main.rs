@@ -24,7 +24,7 @@ use vxtap::control::{Client, ClientError, say};
 use vxtap::decap;
 use vxtap::demo::{self, DemoError};
 use vxtap::host::HostFacts;
-use vxtap::ledger::Losses;
+use vxtap::ledger::{Losses, Table};
 use vxtap::pipeline::Outcome;
 use vxtap::replay;
 use vxtap::run::{self, Ending, Hangup, Signals, StartError};
@@ -390,14 +390,16 @@ fn run(args: &RunArgs, ready: Ready, console: &Console) -> anyhow::Result<ExitCo
     }
     let capture = sensor.capture.clone();
     let mut outcome = sensor.conduct(&signals, console);
+    let unwhole = capture.as_ref().map(|capture| capture.unwhole()).unwrap_or_default();
+    let losses = Losses::of(&outcome.snapshot).with_unwhole(unwhole);
     // A reader that has gone away is not an error of the sensor's.
-    if let Err(error) = print(&outcome, settings.run.ledger, &plan)
+    if let Err(error) = print(&outcome, &losses, settings.run.ledger, &plan)
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         outcome.failures.push(format!("cannot print the ledger: {error}"));
     }
     if settings.run.ledger != LedgerFormat::Text {
-        say(&Losses::of(&outcome.snapshot));
+        say(&losses);
     }
     let code = end(&outcome);
     let Some(unread) = capture.and_then(|capture| capture.take_unread()) else { return Ok(code) };
@@ -414,10 +416,10 @@ fn say(losses: &Losses) {
 }
 
 /// Prints the ledger on standard output. Texts call settings as the plan has them.
-fn print(outcome: &Outcome, format: LedgerFormat, plan: &RunPlan) -> io::Result<()> {
+fn print(outcome: &Outcome, losses: &Losses, format: LedgerFormat, plan: &RunPlan) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match format {
-        LedgerFormat::Text => write!(out, "{}", plan.wording.put(&outcome.snapshot.to_string()))?,
+        LedgerFormat::Text => write!(out, "{}", plan.wording.put(&Table(&outcome.snapshot, losses).to_string()))?,
         LedgerFormat::Json => {
             serde_json::to_writer(&mut out, &outcome.snapshot)?;
             writeln!(out)?;

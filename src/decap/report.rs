@@ -7,7 +7,7 @@ use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::error::Unread;
-use crate::ledger::{Losses, Snapshot, row};
+use crate::ledger::{Losses, Snapshot, Table, row};
 use crate::source::capture;
 use crate::wire::{DropReason, Encapsulation, Vni};
 
@@ -177,10 +177,9 @@ impl Report {
         packets.read == self.ledger.datagrams.received + packets.not_received() && self.ledger.check().is_ok()
     }
 
-    /// Frames of mirrors of which nothing came.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.counts.packets.outer.iter().sum::<u64>() + Losses::of(&self.ledger).total()
+    /// Returns what was lost, by the ledger and before it.
+    fn losses(&self) -> Losses {
+        Losses::of(&self.ledger).with_unwhole(self.counts.packets.outers_by_reason())
     }
 }
 
@@ -241,7 +240,7 @@ impl fmt::Display for Report {
                 }
             }
         }
-        write!(f, "{}", self.ledger)
+        write!(f, "{}", Table(&self.ledger, &self.losses()))
     }
 }
 

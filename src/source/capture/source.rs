@@ -62,6 +62,12 @@ impl Readout {
         self.unread.lock().take()
     }
 
+    /// Returns the reasons for which frames of a mirror are no whole datagram, and how many are.
+    #[must_use]
+    pub fn unwhole(&self) -> Vec<(&'static str, u64)> {
+        self.packets.lock().counts.outers_by_reason().collect()
+    }
+
     /// Notes that no frame comes any more, and why not if that is too early.
     fn over(&self, unread: Option<Unread>) -> Reading {
         *self.unread.lock() = unread;

@@ -1,0 +1,50 @@
+//! The summary says what is so, and options that do nothing are refused.
+
+use super::*;
+
+/// Runs the program on a capture of these frames, and returns what it said and what came out.
+fn said(frames: &[Vec<u8>], more: &[&str]) -> (Output, String) {
+    let output = run(&[&["-"][..], more].concat(), &pcap(frames));
+    let text = [&output.stdout[..], &output.stderr].concat();
+    (output, String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Cuts a frame behind an IPv4 header into two fragments, the first with so many bytes.
+fn fragments(frame: &[u8], first: usize) -> [Vec<u8>; 2] {
+    let (headers, rest) = frame.split_at(34);
+    let piece = |bytes: &[u8], place: u16| {
+        let mut piece = [headers, bytes].concat();
+        piece[16..18].copy_from_slice(&(20 + bytes.len() as u16).to_be_bytes());
+        piece[20..22].copy_from_slice(&place.to_be_bytes());
+        piece
+    };
+    [piece(&rest[..first], 0x2000), piece(&rest[first..], first as u16 / 8)]
+}
+
+#[test]
+fn what_is_no_whole_datagram_is_lost() {
+    let whole = wrapped(&[3; 60], 7);
+    let [first, last] = fragments(&whole, 64);
+    let (output, text) = said(&[whole.clone(), whole.clone(), whole.clone(), first.clone()], &[]);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("LOST 25 %: 1 frame without a whole datagram (outer_fragment)\n"), "{text}");
+    assert!(text.contains("LOST 25 %, and the ledger closes") && !text.contains("nothing was lost"), "{text}");
+    let (_, text) = said(&[whole.clone(), first.clone(), last], &[]);
+    assert!(text.contains("nothing was lost, and the ledger closes"), "{text}");
+
+    let directory = tempfile::tempdir().unwrap();
+    let input = directory.path().join("in.pcap");
+    fs::write(&input, pcap(&[whole, first])).unwrap();
+    let sensor = |ledger: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vxtap"));
+        command.args(["run", "--no-control", "--ledger", ledger, "--write"]).arg(directory.path().join(ledger));
+        let output = command.arg("--source").arg(format!("file:{}", input.display())).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        [&output.stdout[..], &output.stderr].concat()
+    };
+    for ledger in ["text", "json"] {
+        let text = String::from_utf8(sensor(ledger)).unwrap();
+        assert!(text.contains("LOST 50 %: 1 frame without a whole datagram (outer_fragment)"), "{text}");
+        assert!(!text.contains("nothing was lost"), "{text}");
+    }
+}
