@@ -121,7 +121,7 @@ impl Report {
             read: packets.read,
             received: self.ledger.datagrams.received,
             joined: packets.joined,
-            others: packets.others().collect(),
+            others: packets.others_by_reason().collect(),
             passed: counts.passed,
             outer: packets.outers_by_reason().collect(),
             wraps: wraps.filter(|(_, n)| *n > 0).collect(),
@@ -210,7 +210,7 @@ impl fmt::Display for Report {
             let kept = match (frames.passed, others - frames.passed) {
                 (0, _) => " (left out; --others pass keeps them)",
                 (_, 0) => " (kept as they are)",
-                _ => " (kept, but those of a link type other than Ethernet)",
+                _ => " (kept, but link types other than Ethernet, and fragments in front of their first)",
             };
             row(f, "not of a mirror", others, &format!("{}{kept}", listed(&frames.others)))?;
         }

@@ -48,3 +48,19 @@ fn what_is_no_whole_datagram_is_lost() {
         assert!(!text.contains("nothing was lost"), "{text}");
     }
 }
+
+#[test]
+fn fragments_in_front_of_the_first_are_of_no_mirror_if_that_is_of_none() {
+    let mut bystander = wrapped(&[3; 60], 7);
+    bystander[36..38].copy_from_slice(&53u16.to_be_bytes());
+    let [first, last] = fragments(&bystander, 64);
+    for (order, kept) in [([&first, &last], 2), ([&last, &first], 1)] {
+        let mut input = tempfile::NamedTempFile::new().unwrap();
+        input.write_all(&pcap(&order.map(Vec::clone))).unwrap();
+        let (code, summary, found) = strip(input.path(), &["--others", "pass"]);
+        assert_closes(&summary);
+        assert_eq!((code, found.len(), &summary["frames"]["passed"]), (0, kept, &kept.into()));
+        assert_eq!(summary["frames"]["others"], serde_json::json!({"no_tunnel": 2}));
+        assert_eq!(summary["frames"]["outer"], serde_json::json!({}));
+    }
+}

@@ -80,7 +80,7 @@ impl Readout {
         packets.end();
         let counts = &packets.counts;
         let listed = |(label, frames): (&str, u64)| format!(", {label} {frames}");
-        let others: String = counts.others().map(listed).collect();
+        let others: String = counts.others_by_reason().map(listed).collect();
         let outer: String = counts.outers_by_reason().map(listed).collect();
         let Counts { read, joined, .. } = *counts;
         let mut text = format!("{read} frames of {} were read, {received} of a mirror", self.name);
