@@ -64,3 +64,28 @@ fn fragments_in_front_of_the_first_are_of_no_mirror_if_that_is_of_none() {
         assert_eq!(summary["frames"]["outer"], serde_json::json!({}));
     }
 }
+
+#[test]
+fn the_way_that_an_outer_wrap_tells_goes_for_what_is_within() {
+    let directory = tempfile::tempdir().unwrap();
+    let (input, out) = (directory.path().join("in.pcap"), directory.path().join("out.pcapng"));
+    // Azure's tunnel of what comes for the instance.
+    let mut azure = wrapped(&wrapped(&[3; 60], 7), 801);
+    azure[36..38].copy_from_slice(&10_801u16.to_be_bytes());
+    fs::write(&input, pcap(&[azure])).unwrap();
+    for depth in ["1", "2"] {
+        let arguments = [input.to_str().unwrap(), "-o", out.to_str().unwrap(), "--depth", depth];
+        assert_eq!(run(&arguments, &[]).status.code(), Some(0));
+        let mut reader = PcapNgReader::new(File::open(&out).unwrap()).unwrap();
+        let mut flags = Vec::new();
+        while let Some(block) = reader.next_block() {
+            if let Block::EnhancedPacket(packet) = block.unwrap().0 {
+                flags.extend(packet.options.iter().filter_map(|option| match option {
+                    EnhancedPacketOption::Flags(flags) => Some(*flags),
+                    _ => None,
+                }));
+            }
+        }
+        assert_eq!(flags, [1], "inbound, with --depth {depth}");
+    }
+}
