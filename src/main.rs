@@ -21,7 +21,7 @@ use vxtap::config::{PlanError, RunPlan};
 use vxtap::console::{self, Console, LogFormat};
 use vxtap::control::client::Place;
 use vxtap::control::{Client, ClientError, say};
-use vxtap::decap;
+use vxtap::decap::{self, DecapError};
 use vxtap::demo::{self, DemoError};
 use vxtap::host::HostFacts;
 use vxtap::ledger::{Losses, Table};
@@ -107,7 +107,8 @@ fn main() -> ExitCode {
         // that are just ending have nothing more to say that matters more.
         let text = error.to_string();
         // Errors about the file itself speak of flags that go beside it.
-        let text = if error.is::<StartError>() { wording.put(&text) } else { text.as_str().into() };
+        let is_worded = error.is::<StartError>() || error.is::<DecapError>();
+        let text = if is_worded { wording.put(&text) } else { text.as_str().into() };
         console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{text}"));
         ExitCode::from(if may_pass(&error) { NOT_YET } else { CANNOT_START })
     })

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::archive::ArchivePlan;
 use crate::decap::{DecapPlan, Input, Others, Timestamps, To};
 use crate::lane::CHUNK_MEMORY;
 use crate::record::bare_ip::BareIp;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
+use crate::setting::Wording;
 use crate::sink::file::{Clock, FilePlan};
 use crate::sink::interface::{DEFAULT_MTU, InterfacePlan, Kind, fault_of_name};
 use crate::sink::stream::StreamPlan;
@@ -120,6 +122,7 @@ impl DecapArgs {
                 format: self.format.unwrap_or(plan.format),
                 bare_ip: self.bare_ip,
                 compression: self.compress,
+                archive: ArchivePlan { wording: Wording::Decap, ..plan.archive },
                 ..plan
             }));
         }

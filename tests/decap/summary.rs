@@ -89,3 +89,18 @@ fn the_way_that_an_outer_wrap_tells_goes_for_what_is_within() {
         assert_eq!(flags, [1], "inbound, with --depth {depth}");
     }
 }
+
+#[test]
+fn what_is_advised_can_be_typed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, []).unwrap();
+    for (into, code, wanted) in [(file, 1, "name another with --into"), (directory.path().join("new"), 0, "captures")] {
+        let (output, text) = said(&[wrapped(&[3; 60], 7)], &["--into", into.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains(wanted), "{text}");
+        for none in ["--write", "--min-free", "--keep-", "removed"] {
+            assert!(!text.contains(none), "{none}: {text}");
+        }
+    }
+}
