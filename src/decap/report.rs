@@ -7,6 +7,7 @@ use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::error::Unread;
+use super::plan::Others;
 use crate::ledger::{Losses, Snapshot, Table, row};
 use crate::source::capture;
 use crate::wire::{DropReason, Encapsulation, Vni};
@@ -69,6 +70,8 @@ pub struct Report {
     pub failures: Vec<String>,
     /// True where it was told to stop before the end.
     pub interrupted: bool,
+    /// What was to become of frames that are not of a mirror; none where nothing is written.
+    pub(super) others: Option<Others>,
 }
 
 /// Counts that are not zero, by label.
@@ -207,10 +210,14 @@ impl fmt::Display for Report {
         }
         let others: u64 = frames.others.values().sum();
         if others > 0 {
-            let kept = match (frames.passed, others - frames.passed) {
-                (0, _) => " (left out; --others pass keeps them)",
-                (_, 0) => " (kept as they are)",
-                _ => " (kept, but link types other than Ethernet, and fragments in front of their first)",
+            let kept = match (self.others, others - frames.passed) {
+                (None, _) => "",
+                (Some(Others::Drop), _) => " (left out; --others pass keeps them)",
+                (Some(Others::Stop), _) => " (left out)",
+                (Some(Others::Pass), 0) => " (kept as they are)",
+                (Some(Others::Pass), _) => {
+                    " (kept, but link types other than Ethernet, and fragments in front of their first)"
+                }
             };
             row(f, "not of a mirror", others, &format!("{}{kept}", listed(&frames.others)))?;
         }

@@ -104,3 +104,48 @@ fn what_is_advised_can_be_typed() {
         }
     }
 }
+
+#[test]
+fn options_that_do_nothing_are_refused() {
+    for (options, why) in [
+        ("--format pcapng", "nothing is written without -o OUT or --into DIR"),
+        ("--compress zstd", "nothing is written without -o OUT or --into DIR"),
+        ("--bare-ip ethernet", "nothing is written without -o OUT or --into DIR"),
+        ("--to tap:mirror0 --bare-ip raw", "--bare-ip"),
+        ("-o x.pcap.zst --compress lz4", "another compression than --compress"),
+        ("-o x.pcap.lz4 --compress zstd:9", "another compression than --compress"),
+    ] {
+        let output = run(&[&["in.pcap"][..], &options.split(' ').collect::<Vec<_>>()].concat(), &[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{options}: {said}");
+        assert!(said.contains(why), "{options}: {said}");
+    }
+    assert!(!Path::new("x.pcap.zst").exists() && !Path::new("x.pcap.lz4").exists());
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("x.pcap.zst");
+    let (output, text) = said(&[], &["-o", out.to_str().unwrap(), "--compress", "zstd:9"]);
+    assert_eq!(output.status.code(), Some(0), "a level is no other compression: {text}");
+}
+
+#[test]
+fn of_frames_of_no_mirror_is_said_what_became_of_them() {
+    let ethernet = [vec![2u8; 60]];
+    let row = |frames: &[Vec<u8>], more: &[&str]| {
+        let (_, text) = said(frames, more);
+        let row = text.lines().find(|line| line.contains("not of a mirror")).unwrap();
+        row.split_once("  1  ").unwrap().1.to_owned()
+    };
+    assert_eq!(row(&ethernet, &[]), "not_ip 1");
+    assert_eq!(row(&ethernet, &["--others", "pass"]), "not_ip 1");
+    assert_eq!(row(&ethernet, &["-o", "/dev/null"]), "not_ip 1 (left out; --others pass keeps them)");
+    assert_eq!(row(&ethernet, &["-o", "/dev/null", "--others", "pass"]), "not_ip 1 (kept as they are)");
+    // Of another link type.
+    let mut strange = pcap(&[vec![2; 60]]);
+    strange[20] = 105;
+    let output = run(&["-", "-o", "/dev/null", "--others", "pass"], &strange);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("link_type 1 (kept, but link types other than Ethernet") && !text.contains("--others"),
+        "{text}"
+    );
+}
