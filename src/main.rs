@@ -68,7 +68,7 @@ fn main() -> ExitCode {
             None => print_config(&args),
         },
         Command::Replay(args) => replay(&args, &console),
-        Command::Decap(args) => strip(&args, &console),
+        Command::Decap(args) => strip(&args, &console, |text| wording.put(text).into_owned()),
         Command::Verify(args) => verify(&args, &console),
         Command::Check(args) => check(&args, &console),
         Command::Sessions(args) if args.from_aws.is_empty() => ask(&args.ask, say::sessions),
@@ -450,15 +450,15 @@ fn replay(args: &ReplayArgs, console: &Console) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Takes the wraps off captures.
-fn strip(args: &DecapArgs, console: &Console) -> anyhow::Result<ExitCode> {
+/// Takes the wraps off captures. `put` puts the summary into its words.
+fn strip(args: &DecapArgs, console: &Console, put: impl Fn(&str) -> String) -> anyhow::Result<ExitCode> {
     let plan = args.plan().unwrap_or_else(|error| cli::wrong("decap", error).exit());
     if args.is_stream() && io::stdout().is_terminal() {
         let error = "frames are not shown on a terminal: add | wireshark -k -i - or | tcpdump -n -r -, or -o FILE";
         cli::wrong("decap", error).exit();
     }
     let report = decap::run(&plan, &signals(Hangup::End)?.stop, console)?;
-    let text = if args.json { report.json()? + "\n" } else { report.to_string() };
+    let text = if args.json { report.json()? + "\n" } else { put(&report.to_string()) };
     // A reader that has gone away has seen enough.
     let _ = match args.is_stream() {
         true => io::stderr().lock().write_all(text.as_bytes()),

@@ -37,6 +37,7 @@ const PHRASES: &[(&str, &str)] = &[
 const OF_DECAP: &[(&str, &str)] = &[
     ("name another with --write", "name another with --into"),
     ("beyond --max-sessions", "beyond those that are told apart"),
+    ("--ledger json lists all", "--json lists all"),
 ];
 
 /// The names by which texts call settings.

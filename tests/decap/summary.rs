@@ -106,6 +106,13 @@ fn what_is_advised_can_be_typed() {
 }
 
 #[test]
+fn the_summary_too_names_options_that_there_are() {
+    let sessions: Vec<_> = (0..40).map(|vni| wrapped(&[3; 60], vni)).collect();
+    let (_, text) = said(&sessions, &[]);
+    assert!(text.contains("  ... 8 more; --json lists all") && !text.contains("--ledger"), "{text}");
+}
+
+#[test]
 fn options_that_do_nothing_are_refused() {
     for (options, why) in [
         ("--format pcapng", "nothing is written without -o OUT or --into DIR"),
