@@ -102,6 +102,8 @@ struct Frames {
 #[derive(Serialize)]
 struct Encapsulated {
     encapsulation: &'static str,
+    #[serde(skip)]
+    has_vni: bool,
     frames: u64,
     bytes: u64,
     refused: ByLabel,
@@ -149,6 +151,7 @@ impl Report {
             let sum = |of: fn(&OfVni) -> u64| vnis.iter().map(of).sum();
             Encapsulated {
                 encapsulation: label,
+                has_vni: encapsulation.has_vni(),
                 frames: sum(|vni| vni.frames),
                 bytes: sum(|vni| vni.bytes),
                 refused,
@@ -227,7 +230,8 @@ impl fmt::Display for Report {
         }
         if frames.wraps.keys().any(|wraps| *wraps > 1) {
             for (wraps, n) in &frames.wraps {
-                row(f, &format!("with {wraps} wraps"), *n, "")?;
+                let s = if *wraps == 1 { "" } else { "s" };
+                row(f, &format!("with {wraps} wrap{s}"), *n, "")?;
             }
         }
         for of in self.encapsulations() {
@@ -235,8 +239,12 @@ impl fmt::Display for Report {
                 true => String::new(),
                 false => format!(", without a frame: {}", listed(&of.refused)),
             };
-            let s = if of.vnis.len() == 1 { "" } else { "s" };
-            let note = format!("{} bytes of {} VNI{s}{refused}", HumanCount(of.bytes), of.vnis.len());
+            let vnis = match of.vnis.len() {
+                _ if !of.has_vni => String::new(),
+                1 => " of 1 VNI".into(),
+                n => format!(" of {} VNIs", HumanCount(n as u64)),
+            };
+            let note = format!("{} bytes{vnis}{refused}", HumanCount(of.bytes));
             row(f, of.encapsulation, of.frames, &note)?;
             if of.vnis.len() > 1 {
                 for vni in of.vnis.iter().take(VNIS_SHOWN) {

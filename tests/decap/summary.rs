@@ -156,3 +156,12 @@ fn of_frames_of_no_mirror_is_said_what_became_of_them() {
         "{text}"
     );
 }
+
+#[test]
+fn rows_say_what_there_is() {
+    let (_, text) = said(&[wrapped(&wrapped(&[3; 60], 7), 8), wrapped(&[3; 60], 7), erspan(5)], &["--depth", "2"]);
+    let row = |name: &str| text.lines().find(|line| line.starts_with(&format!("  {name} "))).unwrap_or_default();
+    assert!(row("with 1 wrap").ends_with(" 2") && row("with 2 wraps").ends_with(" 1"), "{text}");
+    assert!(row("vxlan").ends_with("120 bytes of 1 VNI"), "{text}");
+    assert!(row("erspan").ends_with("60 bytes"), "{text}");
+}

@@ -27,7 +27,7 @@ pub enum Unread {
     #[error(transparent)]
     Damaged(ReadError),
     /// It cannot be read, or decompressed, from there on.
-    #[error("{error}; at byte {offset} of the capture, behind {frames} whole frames")]
+    #[error("{error}; at byte {offset} of the capture, behind {frames} whole frame{}", if *.frames == 1 { "" } else { "s" })]
     Broken {
         /// The fault.
         error: ReadError,
@@ -271,6 +271,16 @@ mod tests {
         assert!(readout.take_unread().is_none());
         let counts = &readout.packets.lock().counts;
         assert_eq!(counts.read, all as u64 + counts.not_received());
+    }
+
+    #[test]
+    fn one_frame_is_told_as_one() {
+        let broken = |frames| {
+            let fault = ReadError::Io { name: "x".into(), source: io::ErrorKind::UnexpectedEof.into() };
+            Unread::at(fault, 9, frames).to_string()
+        };
+        assert!(broken(1).ends_with("; at byte 9 of the capture, behind 1 whole frame"), "{}", broken(1));
+        assert!(broken(0).ends_with("behind 0 whole frames") && broken(2).ends_with("behind 2 whole frames"));
     }
 
     #[test]
