@@ -165,3 +165,15 @@ fn rows_say_what_there_is() {
     assert!(row("vxlan").ends_with("120 bytes of 1 VNI"), "{text}");
     assert!(row("erspan").ends_with("60 bytes"), "{text}");
 }
+
+#[test]
+fn what_erspan_carries_that_is_no_frame_counts_as_of_erspan() {
+    // Type III, of a frame type that there is not.
+    let header = [0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 0, 0, 7, 0, 0, 0, 0, 0, 0, 7 << 2, 0];
+    let mut frame = erspan(1);
+    frame.splice(34..50, header);
+    frame[17] += header.len() as u8 - 16;
+    let (_, text) = said(&[frame], &[]);
+    let row = text.lines().find(|line| line.starts_with("  erspan ")).unwrap_or_default();
+    assert!(row.ends_with("without a frame: unknown_inner_protocol 1") && !text.contains("  gre "), "{text}");
+}
