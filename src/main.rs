@@ -21,10 +21,10 @@ use vxtap::config::{PlanError, RunPlan};
 use vxtap::console::{self, Console, LogFormat};
 use vxtap::control::client::Place;
 use vxtap::control::{Client, ClientError, say};
-use vxtap::decap;
+use vxtap::decap::{self, DecapError};
 use vxtap::demo::{self, DemoError};
 use vxtap::host::HostFacts;
-use vxtap::ledger::Losses;
+use vxtap::ledger::{Losses, Table};
 use vxtap::pipeline::Outcome;
 use vxtap::replay;
 use vxtap::run::{self, Ending, Hangup, Signals, StartError};
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
             None => print_config(&args),
         },
         Command::Replay(args) => replay(&args, &console),
-        Command::Decap(args) => strip(&args, &console),
+        Command::Decap(args) => strip(&args, &console, |text| wording.put(text).into_owned()),
         Command::Verify(args) => verify(&args, &console),
         Command::Check(args) => check(&args, &console),
         Command::Sessions(args) if args.from_aws.is_empty() => ask(&args.ask, say::sessions),
@@ -107,7 +107,8 @@ fn main() -> ExitCode {
         // that are just ending have nothing more to say that matters more.
         let text = error.to_string();
         // Errors about the file itself speak of flags that go beside it.
-        let text = if error.is::<StartError>() { wording.put(&text) } else { text.as_str().into() };
+        let is_worded = error.is::<StartError>() || error.is::<DecapError>();
+        let text = if is_worded { wording.put(&text) } else { text.as_str().into() };
         console.last(lines, cli.log_format, cli.verbose, || tracing::error!("{text}"));
         ExitCode::from(if may_pass(&error) { NOT_YET } else { CANNOT_START })
     })
@@ -390,14 +391,16 @@ fn run(args: &RunArgs, ready: Ready, console: &Console) -> anyhow::Result<ExitCo
     }
     let capture = sensor.capture.clone();
     let mut outcome = sensor.conduct(&signals, console);
+    let unwhole = capture.as_ref().map(|capture| capture.unwhole()).unwrap_or_default();
+    let losses = Losses::of(&outcome.snapshot).with_unwhole(unwhole);
     // A reader that has gone away is not an error of the sensor's.
-    if let Err(error) = print(&outcome, settings.run.ledger, &plan)
+    if let Err(error) = print(&outcome, &losses, settings.run.ledger, &plan)
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         outcome.failures.push(format!("cannot print the ledger: {error}"));
     }
     if settings.run.ledger != LedgerFormat::Text {
-        say(&Losses::of(&outcome.snapshot));
+        say(&losses);
     }
     let code = end(&outcome);
     let Some(unread) = capture.and_then(|capture| capture.take_unread()) else { return Ok(code) };
@@ -414,10 +417,10 @@ fn say(losses: &Losses) {
 }
 
 /// Prints the ledger on standard output. Texts call settings as the plan has them.
-fn print(outcome: &Outcome, format: LedgerFormat, plan: &RunPlan) -> io::Result<()> {
+fn print(outcome: &Outcome, losses: &Losses, format: LedgerFormat, plan: &RunPlan) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match format {
-        LedgerFormat::Text => write!(out, "{}", plan.wording.put(&outcome.snapshot.to_string()))?,
+        LedgerFormat::Text => write!(out, "{}", plan.wording.put(&Table(&outcome.snapshot, losses).to_string()))?,
         LedgerFormat::Json => {
             serde_json::to_writer(&mut out, &outcome.snapshot)?;
             writeln!(out)?;
@@ -447,15 +450,15 @@ fn replay(args: &ReplayArgs, console: &Console) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Takes the wraps off captures.
-fn strip(args: &DecapArgs, console: &Console) -> anyhow::Result<ExitCode> {
+/// Takes the wraps off captures. `put` puts the summary into its words.
+fn strip(args: &DecapArgs, console: &Console, put: impl Fn(&str) -> String) -> anyhow::Result<ExitCode> {
     let plan = args.plan().unwrap_or_else(|error| cli::wrong("decap", error).exit());
     if args.is_stream() && io::stdout().is_terminal() {
         let error = "frames are not shown on a terminal: add | wireshark -k -i - or | tcpdump -n -r -, or -o FILE";
         cli::wrong("decap", error).exit();
     }
     let report = decap::run(&plan, &signals(Hangup::End)?.stop, console)?;
-    let text = if args.json { report.json()? + "\n" } else { report.to_string() };
+    let text = if args.json { report.json()? + "\n" } else { put(&report.to_string()) };
     // A reader that has gone away has seen enough.
     let _ = match args.is_stream() {
         true => io::stderr().lock().write_all(text.as_bytes()),

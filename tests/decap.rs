@@ -31,6 +31,8 @@ mod large;
 mod memory;
 #[path = "decap/sensor.rs"]
 mod sensor;
+#[path = "decap/summary.rs"]
+mod summary;
 #[path = "shared/terminal.rs"]
 mod terminal;
 

@@ -127,6 +127,7 @@ impl Command {
     pub fn wording(&self) -> Wording {
         match self {
             Command::Run(args) if args.config.is_some() => Wording::Keys,
+            Command::Decap(_) => Wording::Decap,
             _ => Wording::Flags,
         }
     }

@@ -1,14 +1,17 @@
 //! The arguments of `vxtap decap`.
 
+use std::mem::discriminant;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::archive::ArchivePlan;
 use crate::decap::{DecapPlan, Input, Others, Timestamps, To};
 use crate::lane::CHUNK_MEMORY;
 use crate::record::bare_ip::BareIp;
 use crate::record::compress::Compression;
 use crate::record::format::Format;
+use crate::setting::Wording;
 use crate::sink::file::{Clock, FilePlan};
 use crate::sink::interface::{DEFAULT_MTU, InterfacePlan, Kind, fault_of_name};
 use crate::sink::stream::StreamPlan;
@@ -32,7 +35,7 @@ pub struct DecapArgs {
     pub into: Option<PathBuf>,
     /// Put all frames into this tap interface, in their order, as tap:mirror0. It must be there,
     /// with a sniffer on it. Needs root, or an interface that is this user's.
-    #[arg(long, value_name = "tap:NAME", value_parser = tap, conflicts_with_all = ["output", "into", "format", "compress"])]
+    #[arg(long, value_name = "tap:NAME", value_parser = tap, conflicts_with_all = ["output", "into", "format", "compress", "bare_ip"])]
     pub to: Option<String>,
     /// What becomes of frames that are not of a mirror: left out, kept as they are, or the first of
     /// them is the end.
@@ -58,8 +61,9 @@ pub struct DecapArgs {
     pub format: Option<Format>,
     /// Form of IP packets that came without an Ethernet header, as of GENEVE. One file has both
     /// kinds of frames only as pcapng.
-    #[arg(long, value_enum, default_value_t = BareIp::Ethernet)]
-    pub bare_ip: BareIp,
+    /// [default: ethernet]
+    #[arg(long, value_enum)]
+    pub bare_ip: Option<BareIp>,
     /// Compression of what is written: lz4, zstd, or zstd:LEVEL. [default: by the ending of OUT]
     #[arg(long, value_name = "HOW")]
     pub compress: Option<Compression>,
@@ -90,6 +94,17 @@ impl DecapArgs {
         if self.into.as_deref().is_some_and(is_standard) {
             return Err("--into needs a directory: for a stream write -o -");
         }
+        let has_form = self.format.is_some() || self.compress.is_some() || self.bare_ip.is_some();
+        if has_form && self.output.is_none() && self.into.is_none() {
+            return Err("nothing is written without -o OUT or --into DIR, so it has no form: leave out --format, \
+                 --compress and --bare-ip, or say where the frames go");
+        }
+        if let (Some(path), Some(compress)) = (&self.output, self.compress)
+            && let (_, Some(ending)) = form(path)
+            && discriminant(&ending) != discriminant(&compress)
+        {
+            return Err("the ending of OUT says another compression than --compress: leave one of them out");
+        }
         let to = self.to();
         if let To::Stream(StreamPlan { bare_ip: BareIp::Raw, format: Format::Pcap | Format::PcapUs, .. }) = to {
             return Err("--bare-ip raw needs pcapng with -o: classic pcap has one link type, and one file gets \
@@ -118,8 +133,9 @@ impl DecapArgs {
                 clock: Clock::Frames,
                 buffer_memory: 16 * CHUNK_MEMORY,
                 format: self.format.unwrap_or(plan.format),
-                bare_ip: self.bare_ip,
+                bare_ip: self.bare_ip.unwrap_or(plan.bare_ip),
                 compression: self.compress,
+                archive: ArchivePlan { wording: Wording::Decap, ..plan.archive },
                 ..plan
             }));
         }
@@ -128,7 +144,7 @@ impl DecapArgs {
         To::Stream(StreamPlan {
             path: (!is_standard(path)).then(|| path.clone()),
             format: self.format.unwrap_or(format),
-            bare_ip: self.bare_ip,
+            bare_ip: self.bare_ip.unwrap_or(BareIp::Ethernet),
             compression: self.compress.or(compression),
         })
     }

@@ -96,6 +96,7 @@ pub fn run(plan: &DecapPlan, stop: &AtomicBool, console: &Console) -> Result<Rep
         ledger: outcome.snapshot,
         failures: outcome.failures,
         interrupted: stop.load(Ordering::Relaxed),
+        others: (!matches!(plan.to, To::Nowhere)).then_some(plan.others),
     };
     if !report.closes() {
         report.failures.push("not every frame read is accounted for: please report this".into());

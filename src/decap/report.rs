@@ -7,7 +7,8 @@ use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::error::Unread;
-use crate::ledger::{Losses, Snapshot, row};
+use super::plan::Others;
+use crate::ledger::{Losses, Snapshot, Table, row};
 use crate::source::capture;
 use crate::wire::{DropReason, Encapsulation, Vni};
 
@@ -69,6 +70,8 @@ pub struct Report {
     pub failures: Vec<String>,
     /// True where it was told to stop before the end.
     pub interrupted: bool,
+    /// What was to become of frames that are not of a mirror; none where nothing is written.
+    pub(super) others: Option<Others>,
 }
 
 /// Counts that are not zero, by label.
@@ -99,6 +102,8 @@ struct Frames {
 #[derive(Serialize)]
 struct Encapsulated {
     encapsulation: &'static str,
+    #[serde(skip)]
+    has_vni: bool,
     frames: u64,
     bytes: u64,
     refused: ByLabel,
@@ -121,7 +126,7 @@ impl Report {
             read: packets.read,
             received: self.ledger.datagrams.received,
             joined: packets.joined,
-            others: packets.others().collect(),
+            others: packets.others_by_reason().collect(),
             passed: counts.passed,
             outer: packets.outers_by_reason().collect(),
             wraps: wraps.filter(|(_, n)| *n > 0).collect(),
@@ -146,6 +151,7 @@ impl Report {
             let sum = |of: fn(&OfVni) -> u64| vnis.iter().map(of).sum();
             Encapsulated {
                 encapsulation: label,
+                has_vni: encapsulation.has_vni(),
                 frames: sum(|vni| vni.frames),
                 bytes: sum(|vni| vni.bytes),
                 refused,
@@ -177,10 +183,9 @@ impl Report {
         packets.read == self.ledger.datagrams.received + packets.not_received() && self.ledger.check().is_ok()
     }
 
-    /// Frames of mirrors of which nothing came.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.counts.packets.outer.iter().sum::<u64>() + Losses::of(&self.ledger).total()
+    /// Returns what was lost, by the ledger and before it.
+    fn losses(&self) -> Losses {
+        Losses::of(&self.ledger).with_unwhole(self.counts.packets.outers_by_reason())
     }
 }
 
@@ -208,10 +213,14 @@ impl fmt::Display for Report {
         }
         let others: u64 = frames.others.values().sum();
         if others > 0 {
-            let kept = match (frames.passed, others - frames.passed) {
-                (0, _) => " (left out; --others pass keeps them)",
-                (_, 0) => " (kept as they are)",
-                _ => " (kept, but those of a link type other than Ethernet)",
+            let kept = match (self.others, others - frames.passed) {
+                (None, _) => "",
+                (Some(Others::Drop), _) => " (left out; --others pass keeps them)",
+                (Some(Others::Stop), _) => " (left out)",
+                (Some(Others::Pass), 0) => " (kept as they are)",
+                (Some(Others::Pass), _) => {
+                    " (kept, but link types other than Ethernet, and fragments in front of their first)"
+                }
             };
             row(f, "not of a mirror", others, &format!("{}{kept}", listed(&frames.others)))?;
         }
@@ -221,7 +230,8 @@ impl fmt::Display for Report {
         }
         if frames.wraps.keys().any(|wraps| *wraps > 1) {
             for (wraps, n) in &frames.wraps {
-                row(f, &format!("with {wraps} wraps"), *n, "")?;
+                let s = if *wraps == 1 { "" } else { "s" };
+                row(f, &format!("with {wraps} wrap{s}"), *n, "")?;
             }
         }
         for of in self.encapsulations() {
@@ -229,8 +239,12 @@ impl fmt::Display for Report {
                 true => String::new(),
                 false => format!(", without a frame: {}", listed(&of.refused)),
             };
-            let s = if of.vnis.len() == 1 { "" } else { "s" };
-            let note = format!("{} bytes of {} VNI{s}{refused}", HumanCount(of.bytes), of.vnis.len());
+            let vnis = match of.vnis.len() {
+                _ if !of.has_vni => String::new(),
+                1 => " of 1 VNI".into(),
+                n => format!(" of {} VNIs", HumanCount(n as u64)),
+            };
+            let note = format!("{} bytes{vnis}{refused}", HumanCount(of.bytes));
             row(f, of.encapsulation, of.frames, &note)?;
             if of.vnis.len() > 1 {
                 for vni in of.vnis.iter().take(VNIS_SHOWN) {
@@ -241,7 +255,7 @@ impl fmt::Display for Report {
                 }
             }
         }
-        write!(f, "{}", self.ledger)
+        write!(f, "{}", Table(&self.ledger, &self.losses()))
     }
 }
 

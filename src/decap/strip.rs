@@ -50,12 +50,15 @@ impl Strip {
     #[inline]
     fn unwrapped(&mut self, frame: &Frame<'_>, wrap: &mut Unwrapped<'_>, step: &mut Step) {
         let (mut wrap, mut wraps) = (wrap, 1);
+        told_by_port(wrap);
         let mut within;
         while wraps < self.depth {
             let framing = if wrap.inner.bare.is_some() { Framing::Ip } else { Framing::Ethernet };
             // What is no wrap, or none that can be taken off, is the frame.
             let Ok(mut inner) = unwrap(framing, wrap.inner.frame, &self.ports) else { break };
-            // What the outer wrap says goes for what is in it, too.
+            told_by_port(&mut inner);
+            // What the outer wrap says goes for what is in it, too, but for its number: that counts
+            // the frames of the outer session, of which each session within has some.
             inner.inner.scope = inner.inner.scope.or(wrap.inner.scope);
             inner.inner.direction = inner.inner.direction.or(wrap.inner.direction);
             inner.inner.stamp = inner.inner.stamp.or(wrap.inner.stamp);
@@ -64,9 +67,6 @@ impl Strip {
             wraps += 1;
         }
         self.counts.wrapped(wraps);
-        if wrap.inner.encapsulation == Encapsulation::Vxlan {
-            wrap.inner.direction = wrap.inner.direction.or_else(|| vxlan::direction(wrap.port, wrap.inner.vni));
-        }
         wrap.inner.vni = self.vni_mask.of(wrap.inner.vni);
         let datagram = Datagram {
             length: wrap.length,
@@ -133,6 +133,14 @@ impl Strip {
         self.packets.end();
         self.counts.packets = self.packets.counts;
         self.counts
+    }
+}
+
+/// Notes the direction where the port of VXLAN and the VNI tell it.
+#[inline]
+fn told_by_port(wrap: &mut Unwrapped<'_>) {
+    if wrap.inner.encapsulation == Encapsulation::Vxlan {
+        wrap.inner.direction = wrap.inner.direction.or_else(|| vxlan::direction(wrap.port, wrap.inner.vni));
     }
 }
 

@@ -70,6 +70,7 @@ fn the_other_way_agrees(frame: &[u8], ports: &Ports) {
         // It may be VXLAN-GPE.
         return;
     }
+    let encapsulation = encapsulation.named_in(udp.payload);
     let found = found.map(|found| (found.port, found.length, found.inner));
     let wanted = wanted.map(|inner| (udp.destination_port, udp.payload.len(), inner));
     assert_eq!(found, wanted.map_err(|reason| Refused::Drop(encapsulation, reason)));

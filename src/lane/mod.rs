@@ -16,7 +16,8 @@
 //! A chunk is handed over when it is full, or when its first record is older than the lane's
 //! *linger*. Under load chunks fill before that, so they grow by themselves; when it is quiet a
 //! record waits no longer than the linger. While half of the chunks wait for the sink, only full
-//! ones follow: others would come to it no sooner, and take as much of the queue.
+//! ones follow: others would come to it no sooner, and take as much of the queue. A lane that waits
+//! for room loses nothing by that, and hands over all the same: nobody may tend it again.
 
 mod chunk;
 mod inbox;
@@ -332,7 +333,8 @@ impl Lane {
         if due > now {
             return Some(due);
         }
-        if self.waiting.is_half() {
+        // Who waits for a chunk may wait without end for the next frame, too.
+        if self.waiting.is_half() && self.plan.when_full != WhenFull::Wait {
             return Some(now + self.plan.linger);
         }
         self.hand_over();

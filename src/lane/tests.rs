@@ -156,6 +156,17 @@ fn a_queue_in_front_of_a_sink_that_is_behind_holds_full_chunks() {
 }
 
 #[test]
+fn a_lane_that_waits_for_room_hands_over_whatever_it_has() {
+    let plan = LanePlan { chunks: 4, linger: Duration::ZERO, when_full: WhenFull::Wait, ..LanePlan::default() };
+    let (mut lanes, inbox) = lanes(plan, vec![Arc::default()]);
+    for i in 1..=4 {
+        lanes[0].offer(SessionId::OVERFLOW, at(i), &[7; 1000], 1000);
+        assert_eq!(lanes[0].tend(Instant::now()), None, "nothing is left to tend");
+        assert_eq!(inbox.full.len() as u64, i, "though half of the chunks wait");
+    }
+}
+
+#[test]
 fn the_snap_length_cuts_and_keeps_the_original_length() {
     let (mut lane, inbox, counters) = one(2, 100);
     lane.offer(SessionId::OVERFLOW, at(1), &[1; 100], 100);

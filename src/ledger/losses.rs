@@ -18,6 +18,8 @@ const NAMED: usize = 3;
 pub(crate) enum Place {
     /// Datagrams, before the sensor saw them.
     Kernel,
+    /// Frames of a capture that are no whole datagram, for this reason.
+    Capture(&'static str),
     /// Datagrams that yielded no frame, for this reason.
     Datagrams(&'static str),
     /// Frames of an output, for this reason.
@@ -84,6 +86,18 @@ impl Losses {
         Self { arrived, missing: before + most, lost, besides, whose: whose(snapshot) }
     }
 
+    /// Adds frames of a capture that are no whole datagram, by reason. The ledger has none of them.
+    #[must_use]
+    pub fn with_unwhole(mut self, frames: impl IntoIterator<Item = (&'static str, u64)>) -> Self {
+        for (reason, frames) in frames.into_iter().filter(|(_, frames)| *frames > 0) {
+            self.arrived += frames;
+            self.missing += frames;
+            self.lost.push((Place::Capture(reason), frames));
+        }
+        self.lost.sort_unstable_by(|(a, m), (b, n)| (Reverse(m), a).cmp(&(Reverse(n), b)));
+        self
+    }
+
     /// Datagrams and frames lost, of all places together.
     #[must_use]
     pub fn total(&self) -> u64 {
@@ -95,7 +109,7 @@ impl Losses {
     pub(crate) fn list(&self) -> impl Iterator<Item = (Option<&str>, &'static str, u64)> {
         self.lost.iter().map(|(place, n)| match place {
             Place::Kernel => (None, KERNEL, *n),
-            Place::Datagrams(reason) => (None, *reason, *n),
+            Place::Capture(reason) | Place::Datagrams(reason) => (None, *reason, *n),
             Place::Output(name, reason) => (Some(name.as_str()), *reason, *n),
         })
     }
@@ -163,7 +177,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::Kernel => f.write_str("kernel"),
-            Place::Datagrams(reason) => f.write_str(reason),
+            Place::Capture(reason) | Place::Datagrams(reason) => f.write_str(reason),
             Place::Output(name, reason) => write!(f, "{name} {reason}"),
         }
     }
@@ -179,6 +193,7 @@ impl fmt::Display for Losses {
             let lost = HumanCount(*lost);
             match place {
                 Place::Kernel => write!(f, "{lost} datagram{s} in the kernel")?,
+                Place::Capture(reason) => write!(f, "{lost} frame{s} without a whole datagram ({reason})")?,
                 Place::Datagrams(reason) => write!(f, "{lost} datagram{s} without a frame ({reason})")?,
                 Place::Output(name, reason) => write!(f, "{lost} frame{s} of output {name} ({reason})")?,
             }
@@ -228,6 +243,15 @@ mod tests {
                 .to_string()
                 .starts_with("LOST 76 %: 8,000 datagrams without a frame (vni_flag_clear); 7,204 ")
         );
+    }
+
+    #[test]
+    fn what_is_no_whole_datagram_is_lost_before_the_ledger() {
+        let losses = losses(&ledger(8)).with_unwhole([("outer_fragment", 1), ("cut_short", 1), ("ipv4", 0)]);
+        let text = "LOST 20 %: 1 frame without a whole datagram (cut_short); 1 frame without a whole datagram \
+                    (outer_fragment)";
+        assert_eq!((losses.to_string().as_str(), losses.total()), (text, 2));
+        assert_eq!(super::tests::losses(&ledger(8)).with_unwhole([]).to_string(), "nothing was lost");
     }
 
     #[test]

@@ -53,4 +53,5 @@ pub(crate) use seat::Seat;
 pub(crate) use sessions::Upstream;
 pub(crate) use sessions::{Forgotten, SessionCounts, SessionTotals};
 pub use snapshot::Snapshot;
+pub use table::Table;
 pub(crate) use table::{SoFar, row};

@@ -114,17 +114,27 @@ impl fmt::Display for SoFar<'_> {
     }
 }
 
-/// The table that `run` prints.
-impl fmt::Display for Snapshot {
+/// The table of a ledger that has ended, with all that was lost, be it before the ledger.
+#[derive(Debug)]
+pub struct Table<'a>(pub &'a Snapshot, pub &'a Losses);
+
+impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let losses = Losses::of(self);
-        self.write_counts(f, &losses)?;
-        match self.check() {
+        let Table(snapshot, losses) = self;
+        snapshot.write_counts(f, losses)?;
+        match snapshot.check() {
             Ok(()) => {
                 writeln!(f, "{}, and the ledger closes: every datagram received is accounted for", losses.share())
             }
             Err(e) => writeln!(f, "{e}"),
         }
+    }
+}
+
+/// The table of what the ledger has.
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Table(self, &Losses::of(self)).fmt(f)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Texts are worded for the command line, and put into words for a file where a file says what the
-//! sensor does.
+//! Texts are worded for the command line of the sensor. They are put into other words where a file
+//! says what it does, and where `vxtap decap` does as it would.
 
 use std::borrow::Cow;
 
@@ -33,6 +33,13 @@ const PHRASES: &[(&str, &str)] = &[
     ("(--session-idle)", "(sessions.idle)"),
 ];
 
+/// Flags of the sensor, with words around them, for which `vxtap decap` has others or none.
+const OF_DECAP: &[(&str, &str)] = &[
+    ("name another with --write", "name another with --into"),
+    ("beyond --max-sessions", "beyond those that are told apart"),
+    ("--ledger json lists all", "--json lists all"),
+];
+
 /// The names by which texts call settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Wording {
@@ -41,6 +48,8 @@ pub enum Wording {
     Flags,
     /// Settings are keys of a file: `min_free`.
     Keys,
+    /// Settings are flags, of which `vxtap decap` has few: `--into` for `--write`.
+    Decap,
 }
 
 impl Wording {
@@ -50,15 +59,18 @@ impl Wording {
         match self {
             Wording::Flags => Cow::Borrowed(text),
             Wording::Keys => Cow::Owned(of_a_file(text)),
+            Wording::Decap => Cow::Owned(replaced(text, OF_DECAP)),
         }
     }
 }
 
+/// Replaces each of these phrases.
+fn replaced(text: &str, phrases: &[(&str, &str)]) -> String {
+    phrases.iter().fold(text.to_owned(), |text, (phrase, other)| text.replace(phrase, other))
+}
+
 fn of_a_file(text: &str) -> String {
-    let mut text = text.to_owned();
-    for (flags, keys) in PHRASES {
-        text = text.replace(flags, keys);
-    }
+    let text = replaced(text, PHRASES);
     let mut words: Vec<String> = Vec::new();
     for word in text.split_inclusive([' ', '\n']) {
         let plain = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '-');

@@ -32,16 +32,22 @@ const BUFFER: usize = 256 * 1024;
 /// The time between two looks at the clock: nothing is due by time.
 const SELDOM: Duration = Duration::from_secs(3600);
 
-/// The beginning of the file.
-const OPENING: Opening<'static> = Opening {
-    link_types: &[LinkType::Ethernet],
-    snaplen: pcap::WHOLE,
-    interface: "",
-    description: "",
-    hardware: "",
-    os: "",
-    application: APPLICATION,
-};
+/// Returns the beginning of the file, where bare packets have this form. It has an interface of
+/// Ethernet, whose description says which headers are made up.
+const fn opening(bare_ip: BareIp) -> Opening<'static> {
+    Opening {
+        link_types: &[LinkType::Ethernet],
+        snaplen: pcap::WHOLE,
+        interface: "",
+        description: match bare_ip {
+            BareIp::Ethernet => "bare packets have a made-up Ethernet header",
+            BareIp::Raw => "bare packets other than IP have a made-up Ethernet header",
+        },
+        hardware: "",
+        os: "",
+        application: APPLICATION,
+    }
+}
 
 /// The plan of one file with the frames of all sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,9 +129,9 @@ impl StreamSink {
             failed: false,
         };
         if sink.bare_ip == BareIp::Raw {
-            sink.encoded = plan.format.opening(&Opening { link_types: &[], ..OPENING });
+            sink.encoded = plan.format.opening(&Opening { link_types: &[], ..opening(sink.bare_ip) });
         } else {
-            sink.encoded = plan.format.opening(&OPENING);
+            sink.encoded = plan.format.opening(&opening(sink.bare_ip));
             sink.interfaces.push((LinkType::Ethernet, Statistics::default()));
         }
         sink.write_encoded().map_err(fault)?;
@@ -137,7 +143,11 @@ impl StreamSink {
     fn interface(&mut self, link_type: LinkType) -> usize {
         let known = self.interfaces.iter().position(|(of, _)| *of == link_type);
         known.unwrap_or_else(|| {
-            pcapng::interface(&mut self.encoded, &OPENING, link_type);
+            let opening = match link_type {
+                LinkType::Ethernet => opening(self.bare_ip),
+                LinkType::Raw => Opening { description: "", ..opening(self.bare_ip) },
+            };
+            pcapng::interface(&mut self.encoded, &opening, link_type);
             let number = self.interfaces.len();
             let interface = u32::try_from(number).unwrap_or(u32::MAX);
             self.interfaces.push((link_type, Statistics { interface, ..Statistics::default() }));

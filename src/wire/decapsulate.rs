@@ -1,5 +1,6 @@
 //! Each encapsulation has its decapsulator, found by the table.
 
+use super::gre;
 use super::table::encapsulations;
 use super::tunnel::{Decapsulated, DropReason, Encapsulation};
 
@@ -25,3 +26,12 @@ macro_rules! decapsulators {
 }
 
 encapsulations!(decapsulators);
+
+impl Encapsulation {
+    /// Returns the encapsulation that a payload names which came as this one: GRE can announce
+    /// ERSPAN, whatever comes of that.
+    #[must_use]
+    pub fn named_in(self, payload: &[u8]) -> Self {
+        if self == Encapsulation::Gre && gre::announces_erspan(payload) { Encapsulation::Erspan } else { self }
+    }
+}

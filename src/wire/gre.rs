@@ -16,6 +16,7 @@
 //! are reserved, and keys that people choose are small.
 
 use super::erspan;
+use super::inner::u16_at;
 use super::tunnel::{Decapsulated, DropReason, Encapsulation, Scope, TRANSPARENT_ETHERNET, Unread};
 use super::vni::Vni;
 
@@ -63,6 +64,11 @@ pub fn decapsulate(payload: &[u8], arrived: usize) -> Result<Decapsulated<'_>, D
     };
     let is_odd = flags & 0x0f != 0 || second & !VERSION != 0;
     Ok(Decapsulated { sequence, reserved_bits: inner.reserved_bits || is_odd, ..inner })
+}
+
+/// Says whether the header announces ERSPAN.
+pub(super) fn announces_erspan(payload: &[u8]) -> bool {
+    matches!(u16_at(payload, 2), Some(erspan::PROTOCOL_I_II | erspan::PROTOCOL_III))
 }
 
 #[cfg(test)]

@@ -65,6 +65,12 @@ impl Encapsulation {
         LinkType::Ethernet
     }
 
+    /// Says whether sessions of it have a VNI. It is zero in those of others.
+    #[must_use]
+    pub const fn has_vni(self) -> bool {
+        !matches!(self, Encapsulation::Gre | Encapsulation::Erspan | Encapsulation::Tzsp)
+    }
+
     /// Returns the UDP port that is the most usual for it; none as in [`Encapsulation::over_udp`].
     #[must_use]
     pub fn usual_port(self) -> Option<u16> {

@@ -109,3 +109,30 @@ fn one_file_of_classic_pcap_is_refused() {
     }
     assert!(!Path::new("x.pcap").exists());
 }
+
+/// Returns link type and description of each interface of a file.
+fn interfaces(path: &Path) -> Vec<(DataLink, String)> {
+    let mut reader = PcapNgReader::new(File::open(path).unwrap()).unwrap();
+    while reader.next_block().is_some() {}
+    let described = |interface: &InterfaceDescriptionBlock<'_>| {
+        let descriptions = interface.options.iter().filter_map(|option| match option {
+            InterfaceDescriptionOption::IfDescription(text) => Some(text.to_string()),
+            _ => None,
+        });
+        (interface.linktype, descriptions.collect())
+    };
+    reader.interfaces().iter().map(described).collect()
+}
+
+#[test]
+fn one_file_says_which_headers_are_made_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out.pcapng");
+    kinds(&tunnels(), &out, &[]);
+    assert_eq!(interfaces(&out), [(DataLink::ETHERNET, "bare packets have a made-up Ethernet header".to_owned())]);
+    kinds(&tunnels(), &out, &["--bare-ip", "raw"]);
+    let mut found = interfaces(&out);
+    found.sort_by_key(|(link, _)| u32::from(*link));
+    let ethernet = "bare packets other than IP have a made-up Ethernet header";
+    assert_eq!(found, [(DataLink::ETHERNET, ethernet.to_owned()), (DataLink::RAW, String::new())]);
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::HumanCount;
 
 use super::plan::FilePlan;
+use crate::setting::Wording;
 use crate::storage::Space;
 
 /// A sentence, and whether it is a warning.
@@ -28,7 +29,8 @@ pub(super) fn give(plan: &FilePlan, space: Option<Space>) {
 fn advice(plan: &FilePlan, space: Option<Space>) -> Vec<Advice> {
     let budget = &plan.archive.budget;
     let mut advice = Vec::new();
-    if !budget.removes() {
+    // Stripping a capture has an end, and removes nothing of what it wrote.
+    if !budget.removes() && plan.archive.wording != Wording::Decap {
         let until = match (budget.reserve, space) {
             (Some(reserve), Some(space)) => {
                 let least = HumanCount(reserve.of(space.total));

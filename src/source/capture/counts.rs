@@ -25,8 +25,13 @@ pub(crate) struct Counts {
 impl Counts {
     /// Counts a frame that is not of a mirror.
     pub(crate) fn other(&mut self, reason: Other) {
+        self.others(reason, 1);
+    }
+
+    /// Counts frames that are not of a mirror.
+    pub(super) fn others(&mut self, reason: Other, frames: u64) {
         if let Some(count) = self.others.get_mut(reason as usize) {
-            *count += 1;
+            *count += frames;
         }
     }
 
@@ -47,7 +52,7 @@ impl Counts {
     }
 
     /// Returns the reasons for which frames are not of a mirror, and how many are.
-    pub(crate) fn others(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(crate) fn others_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let all = Other::ALL.into_iter().map(Other::label).zip(self.others);
         all.filter(|(_, frames)| *frames > 0)
     }

@@ -119,17 +119,18 @@ impl Fragments {
     }
 
     /// Notes that a first piece is of no mirror, so that the later ones are known to be none.
-    /// Returns the frames that waited for it.
-    pub(super) fn is_other(&mut self, piece: &Piece<'_>) -> u64 {
+    /// Returns the frames that waited for it, which are of none either. `given_up` hears how many
+    /// of others were given up for it.
+    pub(super) fn is_other(&mut self, piece: &Piece<'_>, given_up: &mut u64) -> u64 {
         let key = Key::of(piece);
         if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.key == key) {
             let frames = waiting.frames;
             self.bytes -= waiting.spoil(Spoilt::Other);
             return frames;
         }
-        let given_up = self.make_room(1, 0);
+        *given_up += self.make_room(1, 0);
         self.waiting.push_back(Waiting { spoilt: Some(Spoilt::Other), ..Waiting::new(key) });
-        given_up
+        0
     }
 
     /// Gives up all, and returns the frames that had them.
@@ -257,10 +258,14 @@ mod tests {
     fn those_of_others_are_known_by_the_first() {
         let mut fragments = Fragments::default();
         assert_eq!(add(&mut fragments, &[(16, 32)]), [Outcome::Waits]);
-        assert_eq!(fragments.is_other(&piece(1, 0, 16)), 1, "the one that waited");
+        let mut given_up = 0;
+        assert_eq!(fragments.is_other(&piece(1, 0, 16), &mut given_up), 1, "the one that waited");
         assert_eq!(add(&mut fragments, &[(32, 40)]), [Outcome::Other]);
-        assert_eq!(fragments.is_other(&piece(2, 0, 16)), 0);
-        assert_eq!((fragments.bytes, fragments.give_up()), (0, 0));
+        assert_eq!(fragments.is_other(&piece(2, 0, 16), &mut given_up), 0);
+        assert_eq!((fragments.bytes, fragments.give_up(), given_up), (0, 0, 0));
+        assert_eq!(add(&mut fragments, &[(16, 32)]), [Outcome::Waits]);
+        let others = (2..).take(DATAGRAMS).map(|id| fragments.is_other(&piece(id, 0, 16), &mut given_up));
+        assert_eq!((others.sum::<u64>(), given_up), (0, 1), "given up for others is not one of them");
     }
 
     #[test]

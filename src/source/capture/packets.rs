@@ -31,13 +31,16 @@ pub(crate) enum Came {
 }
 
 impl Packets {
-    /// Notes that a packet is not of a mirror for this reason, so that the later pieces of its
-    /// datagram are known to be none.
+    /// Notes that a packet is not of a mirror for this reason, so that the other pieces of its
+    /// datagram are known to be none. Those that came before are counted here: they are gone.
     pub(crate) fn other(&mut self, framing: Framing, frame: &[u8], reason: Other) {
         if reason == Other::NoTunnel
             && let Some(first) = piece(framing, frame)
         {
-            self.counts.lose_fragments(self.fragments.is_other(&first));
+            let mut given_up = 0;
+            let waited = self.fragments.is_other(&first, &mut given_up);
+            self.counts.lose_fragments(given_up);
+            self.counts.others(reason, waited);
         }
     }
 

@@ -27,7 +27,7 @@ pub enum Unread {
     #[error(transparent)]
     Damaged(ReadError),
     /// It cannot be read, or decompressed, from there on.
-    #[error("{error}; at byte {offset} of the capture, behind {frames} whole frames")]
+    #[error("{error}; at byte {offset} of the capture, behind {frames} whole frame{}", if *.frames == 1 { "" } else { "s" })]
     Broken {
         /// The fault.
         error: ReadError,
@@ -62,6 +62,12 @@ impl Readout {
         self.unread.lock().take()
     }
 
+    /// Returns the reasons for which frames of a mirror are no whole datagram, and how many are.
+    #[must_use]
+    pub fn unwhole(&self) -> Vec<(&'static str, u64)> {
+        self.packets.lock().counts.outers_by_reason().collect()
+    }
+
     /// Notes that no frame comes any more, and why not if that is too early.
     fn over(&self, unread: Option<Unread>) -> Reading {
         *self.unread.lock() = unread;
@@ -74,7 +80,7 @@ impl Readout {
         packets.end();
         let counts = &packets.counts;
         let listed = |(label, frames): (&str, u64)| format!(", {label} {frames}");
-        let others: String = counts.others().map(listed).collect();
+        let others: String = counts.others_by_reason().map(listed).collect();
         let outer: String = counts.outers_by_reason().map(listed).collect();
         let Counts { read, joined, .. } = *counts;
         let mut text = format!("{read} frames of {} were read, {received} of a mirror", self.name);
@@ -265,6 +271,16 @@ mod tests {
         assert!(readout.take_unread().is_none());
         let counts = &readout.packets.lock().counts;
         assert_eq!(counts.read, all as u64 + counts.not_received());
+    }
+
+    #[test]
+    fn one_frame_is_told_as_one() {
+        let broken = |frames| {
+            let fault = ReadError::Io { name: "x".into(), source: io::ErrorKind::UnexpectedEof.into() };
+            Unread::at(fault, 9, frames).to_string()
+        };
+        assert!(broken(1).ends_with("; at byte 9 of the capture, behind 1 whole frame"), "{}", broken(1));
+        assert!(broken(0).ends_with("behind 0 whole frames") && broken(2).ends_with("behind 2 whole frames"));
     }
 
     #[test]

@@ -339,7 +339,7 @@ fn wrap<'a>(carried: &Carried<'a>) -> Result<Unwrapped<'a>, Refused> {
         Ok(inner) => Ok(Unwrapped { source, port, length, inner }),
         // What the capture cut off is not missing in the datagram.
         Err(_) if payload.len() < length => Err(Refused::Outer(OuterError::CutShort)),
-        Err(reason) => Err(Refused::Drop(encapsulation, reason)),
+        Err(reason) => Err(Refused::Drop(encapsulation.named_in(payload), reason)),
     }
 }
 

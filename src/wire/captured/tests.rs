@@ -211,7 +211,9 @@ proptest! {
                     (Ok(inner), Ok(found)) => {
                         prop_assert_eq!((inner, address::of(udp.source)), (found.inner, found.source));
                     }
-                    (Err(reason), found) => prop_assert_eq!(found, Err(Refused::Drop(encapsulation, reason))),
+                    (Err(reason), found) => {
+                        prop_assert_eq!(found, Err(Refused::Drop(encapsulation.named_in(udp.payload), reason)));
+                    }
                     (Ok(_), found) => prop_assert!(false, "{:?}", found),
                 }
             }
