@@ -236,6 +236,16 @@ pub enum PlanError {
         /// What the mask leaves of it.
         left: Vni,
     },
+    /// The program is asked for, and nothing is listened for that it takes.
+    #[error(
+        "{said} asks for the program, which takes VXLAN, VXLAN-GPE and GENEVE, and {listen} has none of these; write one there, or udp for the source"
+    )]
+    NoVni {
+        /// The setting of the source.
+        said: Said,
+        /// That of the addresses.
+        listen: Said,
+    },
     /// A command is none.
     #[error("{said}: {fault}")]
     Command {
@@ -465,6 +475,7 @@ impl PlanError {
             }
             Self::NoControl { said, socket } => vec![(said, "none is wanted"), (socket, "one is named")],
             Self::ListenTwice { said, other, .. } => vec![(said, "again"), (other, "first here")],
+            Self::NoVni { said, listen } => vec![(said, "the program"), (listen, "what it does not take")],
             Self::Masked { said, mask_said, .. } => vec![(said, ""), (mask_said, "the mask")],
             Self::Unreachable { said, other } => vec![(said, "this entry"), (other, "the one before")],
             Self::Dropped { said, drop } => vec![(said, ""), (drop, "the frames go nowhere")],

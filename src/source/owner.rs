@@ -21,7 +21,7 @@ const MIX: u32 = 0x9e37_79b1;
 const VNI: usize = 4;
 
 /// Says whether every header of this encapsulation has the session's VNI where VXLAN has it.
-pub(super) fn has_vni(encapsulation: Encapsulation) -> bool {
+pub(crate) fn has_vni(encapsulation: Encapsulation) -> bool {
     matches!(encapsulation, Encapsulation::Vxlan | Encapsulation::Gpe | Encapsulation::Geneve)
 }
 
