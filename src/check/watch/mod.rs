@@ -92,7 +92,7 @@ impl WatchPlan {
             listen,
             interfaces: plan.source.bpf.interfaces.clone(),
             policy: Arc::clone(&plan.pipeline.policy),
-            allowed: plan.allow.read().map_err(|error| WatchError::Allow(error.to_string()))?,
+            allowed: plan.allow.read(plan.pipeline.vni_mask).map_err(|error| WatchError::Allow(error.to_string()))?,
             vni_mask: plan.pipeline.vni_mask,
             any_address: plan.source.bpf.any_address,
             duration,
