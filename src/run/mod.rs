@@ -125,8 +125,9 @@ pub fn start(
     tracing::debug!("sandbox: {}", confined.describe());
     let bound =
         addresses.iter().zip(&udp.listen).map(|(address, listener)| Listener { address: *address, ..*listener });
+    // In a capture nothing is bound, and these are a mirror's.
     let listen: Vec<String> =
-        bound.map(|listener| listener.to_string()).collect();
+        bound.chain(plan.source.mirrors.iter().copied()).map(|listener| listener.to_string()).collect();
     let outputs: Vec<String> = plan.pipeline.outputs.iter().map(|output| output.to.name()).collect();
     tracing::info!(
         listen = %listen.join(" "),
