@@ -12,10 +12,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::sessions::{self, AllAndOthers};
+use super::sessions::{self, AllAndOthers, Item};
 use crate::sandbox::Sandbox;
 use crate::source::{Allowed, TooMany};
 use crate::storage::read_small;
+use crate::wire::{VniMask, VniRange};
 
 /// The most bytes of a file: the longest entries, as many as can be listed, and as much again.
 const MOST: usize = 8 << 20;
@@ -88,21 +89,23 @@ impl AllowError {
 }
 
 impl AllowPlan {
-    /// Reads what is allowed now. A file system that does not answer is waited for.
+    /// Reads what is allowed now, where this mask says which bits of a VNI are looked at. A file
+    /// system that does not answer is waited for.
     ///
     /// # Errors
-    /// The file cannot be read, a line of it makes no sense, or it names too few or too many.
-    pub(crate) fn read(&self) -> Result<Allowed, AllowError> {
+    /// The file cannot be read, a line of it makes no sense or never counts for the mask, or it
+    /// names too few or too many.
+    pub(crate) fn read(&self, vni_mask: VniMask) -> Result<Allowed, AllowError> {
         let path = match self {
             Self::Given(allowed) => return Ok(allowed.clone()),
             Self::File(path) => path,
         };
         let text = read_small(path, MOST).map_err(|error| AllowError::Read { path: path.clone(), error })?;
-        parse(path, &text)
+        parse(path, &text, vni_mask)
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<Allowed, AllowError> {
+fn parse(path: &Path, text: &str, vni_mask: VniMask) -> Result<Allowed, AllowError> {
     let (mut vnis, mut sources) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(text.lines()) {
         let fault = |fault: String| AllowError::Line { path: path.to_owned(), line: number, fault };
@@ -113,7 +116,7 @@ fn parse(path: &Path, text: &str) -> Result<Allowed, AllowError> {
         for word in words {
             let wrong = |what: String| fault(format!("{word:?} is {what}"));
             match kind {
-                "vni" => vnis.push(sessions::vni(word).map_err(wrong)?),
+                "vni" => vnis.push(unmasked(sessions::vni(word).map_err(wrong)?, vni_mask).map_err(wrong)?),
                 "from" => sources.push(sessions::source(word).map_err(wrong)?),
                 _ => break,
             }
@@ -132,13 +135,43 @@ fn parse(path: &Path, text: &str) -> Result<Allowed, AllowError> {
     Allowed::new(vnis, sources).map_err(|error| AllowError::Long { path: path.to_owned(), error })
 }
 
+/// Takes VNIs of which some can come with this mask.
+///
+/// # Errors
+/// All have bits that it leaves out; the text says what to write.
+fn unmasked(item: Item<VniRange>, mask: VniMask) -> Result<Item<VniRange>, String> {
+    let left = match item {
+        Item::One(range) => sessions::masked(range, mask),
+        Item::All => None,
+    };
+    let fault =
+        |left| format!("what never comes, for it has bits that the mask of VNIs, {mask}, leaves out; write {left}");
+    left.map_or(Ok(item), |left| Err(fault(left)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Vni, VniRange};
+    use crate::wire::Vni;
 
     fn read(text: &str) -> Result<Allowed, AllowError> {
-        parse(Path::new("f"), text)
+        parse(Path::new("f"), text, VniMask::ALL)
+    }
+
+    #[test]
+    fn vnis_that_never_come_under_the_mask_are_refused() {
+        let masked = |text: &str| parse(Path::new("f"), text, "0x0fffff".parse().unwrap());
+        for text in ["vni 7", "vni 1048575-1048576", "vni 0-16777215", "vni all"] {
+            assert!(masked(text).is_ok(), "{text}");
+        }
+        for (text, answer) in [
+            ("vni 1048583", "f line 1: \"1048583\" is what never comes, "),
+            ("vni 7\nvni 1048577-1048579", "f line 2: \"1048577-1048579\" is what never comes, "),
+            ("vni 1048577-1048579", "the mask of VNIs, 0x0fffff, leaves out; write 1-3"),
+        ] {
+            let said = masked(text).unwrap_err().to_string();
+            assert!(said.contains(answer), "{said}");
+        }
     }
 
     #[test]
@@ -186,7 +219,7 @@ mod tests {
             let said = read(text).unwrap_err().to_string();
             assert!(said.starts_with(fault), "{said}");
         }
-        let said = AllowPlan::File("/nosuch/file".into()).read().unwrap_err().to_string();
+        let said = AllowPlan::File("/nosuch/file".into()).read(VniMask::ALL).unwrap_err().to_string();
         assert!(said.starts_with("cannot read /nosuch/file: "), "{said}");
     }
 }

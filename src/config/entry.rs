@@ -11,7 +11,7 @@ use super::sessions::{Networks, Vnis};
 use super::typed::as_typed;
 use super::units::Size;
 use crate::route::slice::Slice;
-use crate::session::check_name;
+use crate::session::{Scope, check_name};
 
 /// An entry for sessions. The first whose conditions are all true of a session counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct SessionEntry {
     /// VNIs; none stands for all.
     pub vni: Vnis,
     /// The scope that tells equal VNIs apart.
-    pub scope: Option<u64>,
+    pub scope: Option<Scope>,
     /// The UDP port of this host that the datagrams come to.
     pub port: Option<u16>,
     /// The outputs that the frames go to, by name; all where it is left out.

@@ -11,7 +11,7 @@ use super::units;
 use crate::route::policy::{OutputNumber, TooManyEntries};
 use crate::route::{CompileError, MOST_RULES};
 use crate::source::{Listener, TooMany, udp};
-use crate::wire::Vni;
+use crate::wire::VniRange;
 
 /// The smallest file that has room for its header and a frame.
 pub(super) const LEAST_ROTATE_SIZE: u64 = 4096;
@@ -224,17 +224,27 @@ pub enum PlanError {
         /// The most that does.
         most: u64,
     },
-    /// A VNI has bits that are not looked at, so that it never comes.
-    #[error("{said} {vni} has bits that {mask_said} leaves out; write {left}, or leave the mask out")]
+    /// VNIs have bits that are not looked at, so that they never come.
+    #[error("{said} {vnis} has bits that {mask_said} leaves out; write {left}, or leave the mask out")]
     Masked {
         /// The setting.
         said: Said,
         /// The mask.
         mask_said: Said,
-        /// The VNI.
-        vni: Vni,
-        /// What the mask leaves of it.
-        left: Vni,
+        /// The VNIs.
+        vnis: VniRange,
+        /// What the mask leaves of them.
+        left: VniRange,
+    },
+    /// The program is asked for, and nothing is listened for that it takes.
+    #[error(
+        "{said} asks for the program, which takes VXLAN, VXLAN-GPE and GENEVE, and {listen} has none of these; write one there, or udp for the source"
+    )]
+    NoVni {
+        /// The setting of the source.
+        said: Said,
+        /// That of the addresses.
+        listen: Said,
     },
     /// A command is none.
     #[error("{said}: {fault}")]
@@ -465,6 +475,7 @@ impl PlanError {
             }
             Self::NoControl { said, socket } => vec![(said, "none is wanted"), (socket, "one is named")],
             Self::ListenTwice { said, other, .. } => vec![(said, "again"), (other, "first here")],
+            Self::NoVni { said, listen } => vec![(said, "the program"), (listen, "what it does not take")],
             Self::Masked { said, mask_said, .. } => vec![(said, ""), (mask_said, "the mask")],
             Self::Unreachable { said, other } => vec![(said, "this entry"), (other, "the one before")],
             Self::Dropped { said, drop } => vec![(said, ""), (drop, "the frames go nowhere")],

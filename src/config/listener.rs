@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::address::{self, Listen, VXLAN_PORT};
+use super::near::nearest;
 use super::over_ip;
 use super::typed::as_typed;
 use crate::wire::Encapsulation;
@@ -81,12 +82,33 @@ fn listener(text: &str) -> Result<Listener, String> {
         },
         None if front == AUTO => (Carries::Auto, VXLAN_PORT),
         None if front == Encapsulation::Gre.label() => return over_ip(Encapsulation::Gre, rest),
-        None => return address::listen(text).map(Listener::from),
+        None => return address::listen(text).map(Listener::from).map_err(|fault| misspelt(text, fault)),
     };
     let rest = if rest.is_empty() { "*" } else { rest };
     // What is advised has this word in front of it.
     let advise = |fault: String| format!("behind {front}: {fault}");
     Ok(Listener { carries, at: address::listen_on(rest, port).map_err(advise)? })
+}
+
+/// Returns the fault of a text that is no address, with the words where letters stand in front of a
+/// colon: one of them may be meant.
+fn misspelt(text: &str, fault: String) -> String {
+    let is_word = |front: &str| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        front.bytes().all(is_part) && front.bytes().any(|byte| byte.is_ascii_alphabetic() && !byte.is_ascii_hexdigit())
+    };
+    let Some((front, rest)) = text.split_once(':') else { return fault };
+    if !is_word(front) || rest.starts_with("//") {
+        return fault;
+    }
+    let others = Encapsulation::ALL.into_iter().filter(|encapsulation| *encapsulation != Encapsulation::Gre);
+    let gre = [Encapsulation::Gre.label(), word(Encapsulation::Gre)];
+    let words: Vec<&str> = [AUTO].into_iter().chain(others.map(word)).chain(gre).collect();
+    let all = words.join(", ");
+    match nearest(front, words) {
+        Some(near) => format!("there is no {front:?}; write {near}:{rest} (what can stand there is {all})"),
+        None => format!("{fault}; what can stand in front of an address is {all}"),
+    }
 }
 
 /// Reads an address for what comes over IP.
@@ -160,6 +182,13 @@ mod tests {
             ("gre:fe80::1", "a link-local address needs its interface; write gre:[fe80::1%eth0]"),
             ("bastion:4789", "write one as 192.0.2.10:4789"),
             ("udp://0.0.0.0:4789", "as 0.0.0.0:4789"),
+            (
+                "genev:6081",
+                "there is no \"genev\"; write geneve:6081 (what can stand there is auto, vxlan, gpe, geneve, nvgre, erspan, tzsp, gre, gre-udp)",
+            ),
+            ("GENEVE:10.0.0.7:6081", "there is no \"GENEVE\"; write geneve:10.0.0.7:6081 ("),
+            ("gre_udp:4754", "write gre-udp:4754 ("),
+            ("gtp:2152", "; what can stand in front of an address is auto, vxlan, gpe, geneve, "),
         ] {
             let said = text.parse::<Listener>().unwrap_err();
             assert!(said.contains(answer), "{text}: {said}");

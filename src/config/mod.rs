@@ -22,6 +22,7 @@ pub(crate) mod hashing;
 pub(crate) mod interface;
 pub(crate) mod kept;
 pub(crate) mod listener;
+mod near;
 pub mod origin;
 mod over_ip;
 mod plan;

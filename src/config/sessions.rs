@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::typed::as_typed;
-use crate::wire::{Vni, VniRange, VniSet};
+use crate::wire::{Vni, VniMask, VniRange, VniSet};
 
 /// An item of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,18 @@ pub(crate) fn only<T>(items: impl IntoIterator<Item = Item<T>>) -> Result<Option
         }
     }
     if all && !some.is_empty() { Err(AllAndOthers) } else { Ok(Some(some).filter(|some| !some.is_empty())) }
+}
+
+/// Says whether no VNI of a range ever comes, for all have bits that the mask leaves out, and
+/// returns what to write instead.
+#[must_use]
+pub(super) fn masked(range: VniRange, mask: VniMask) -> Option<VniRange> {
+    let VniRange { first, last } = range;
+    if mask.at_least(first).is_some_and(|comes| comes <= last) {
+        return None;
+    }
+    let (first, last) = (mask.of(first), mask.of(last));
+    Some(VniRange { first: first.min(last), last: first.max(last) })
 }
 
 /// The largest VNI.

@@ -80,7 +80,7 @@ pub fn start(
     store: &Arc<Store>,
     mut sandbox: Sandbox,
 ) -> Result<Sensor, StartError> {
-    let (allowed, file) = AskedFile::allowed(&plan.allow, &signals.received, plan.duration)?;
+    let (allowed, file) = AskedFile::allowed(plan, &signals.received)?;
     store.complain();
     host::raise_descriptor_limit();
     let Opened { sources, addresses, receive_buffer, front, description } =
@@ -125,7 +125,9 @@ pub fn start(
     tracing::debug!("sandbox: {}", confined.describe());
     let bound =
         addresses.iter().zip(&udp.listen).map(|(address, listener)| Listener { address: *address, ..*listener });
-    let listen: Vec<String> = bound.map(|listener| listener.to_string()).collect();
+    // In a capture nothing is bound, and these are a mirror's.
+    let listen: Vec<String> =
+        bound.chain(plan.source.mirrors.iter().copied()).map(|listener| listener.to_string()).collect();
     let outputs: Vec<String> = plan.pipeline.outputs.iter().map(|output| output.to.name()).collect();
     tracing::info!(
         listen = %listen.join(" "),

@@ -103,19 +103,15 @@ impl AskedFile {
     ///
     /// # Errors
     /// The file cannot be used, the sensor is to end before it is read, or its time is over.
-    pub(super) fn allowed(
-        plan: &AllowPlan,
-        ending: &Receiver<Ending>,
-        duration: Option<Duration>,
-    ) -> Result<(Allowed, Option<Self>), StartError> {
-        let path = match plan {
+    pub(super) fn allowed(plan: &RunPlan, ending: &Receiver<Ending>) -> Result<(Allowed, Option<Self>), StartError> {
+        let path = match &plan.allow {
             AllowPlan::Given(allowed) => return Ok((allowed.clone(), None)),
             AllowPlan::File(path) => path.clone(),
         };
-        let plan = plan.clone();
-        let read = move || Ok(Wanted { plan: None, allowed: plan.read()? });
+        let (allow, vni_mask) = (plan.allow.clone(), plan.pipeline.vni_mask);
+        let read = move || Ok(Wanted { plan: None, allowed: allow.read(vni_mask)? });
         let file = Self { path, reader: Reader::start(read).map_err(StartError::Thread)? };
-        let allowed = file.first(ending, duration)?;
+        let allowed = file.first(ending, plan.duration)?;
         Ok((allowed, Some(file)))
     }
 
@@ -133,7 +129,7 @@ impl AskedFile {
             if let Some(lacks) = sandbox.lacks(&needs(&plan, &Places::default())) {
                 return Err(RereadError::Sandbox(lacks));
             }
-            let allowed = plan.allow.read().map_err(|error| error.advised(&sandbox))?;
+            let allowed = plan.allow.read(plan.pipeline.vni_mask).map_err(|error| error.advised(&sandbox))?;
             Ok(Wanted { plan: Some(plan), allowed })
         };
         Ok(Self { path, reader: Reader::start(read).map_err(StartError::Thread)? })

@@ -1,9 +1,10 @@
 //! The service manager is told things by a datagram to `$NOTIFY_SOCKET`: `sd_notify(3)`.
 //!
-//! The socket is connected once, before the sensor gives up to connect any.
+//! The socket is connected once, before the sensor gives up to connect any. Where the manager has
+//! made its socket anew, and the sensor has not given that up, each message finds the new one.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -12,7 +13,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sd_notify::NotifyState;
 
@@ -21,12 +22,18 @@ const MOST: usize = 1;
 
 /// The way to the service manager. By default there is none, and nobody is told.
 #[derive(Debug, Default)]
-pub(crate) struct Manager(Option<io::Result<UnixDatagram>>);
+pub(crate) struct Manager(Option<Way>);
+
+#[derive(Debug)]
+struct Way {
+    to: OsString,
+    socket: io::Result<UnixDatagram>,
+}
 
 impl Manager {
     /// Connects to the manager of this process, where one listens.
     pub(super) fn of_process() -> Self {
-        Self(env::var_os("NOTIFY_SOCKET").map(|socket| connected(&socket)))
+        Self(env::var_os("NOTIFY_SOCKET").map(Way::new))
     }
 
     /// Tells the manager this, and hands it a descriptor if there is one.
@@ -34,11 +41,8 @@ impl Manager {
     /// # Errors
     /// There is a manager that cannot be reached, or does not take it.
     pub(super) fn tell(&self, state: &[NotifyState<'_>], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let socket = match &self.0 {
-            None => return Ok(()),
-            Some(Ok(socket)) => socket,
-            Some(Err(error)) => return Err(io::Error::new(error.kind(), error.to_string())),
-        };
+        let Some(Way { to, socket }) = &self.0 else { return Ok(()) };
+        let socket = socket.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
         let mut text = String::new();
         state.iter().try_for_each(|one| writeln!(text, "{one}")).map_err(io::Error::other)?;
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
@@ -47,8 +51,23 @@ impl Manager {
             handed.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
         }
         // A datagram goes as a whole or not at all.
-        retry_on_intr(|| sendmsg(socket, &[IoSlice::new(text.as_bytes())], &mut handed, SendFlags::NOSIGNAL))?;
+        let mut send = |socket: &UnixDatagram| {
+            retry_on_intr(|| sendmsg(socket, &[IoSlice::new(text.as_bytes())], &mut handed, SendFlags::NOSIGNAL))
+        };
+        let sent = match send(socket) {
+            Err(gone @ (Errno::CONNREFUSED | Errno::NOTCONN)) => {
+                connected(to).map_err(|_| gone).and_then(|new| send(&new))
+            }
+            sent => sent,
+        };
+        sent?;
         Ok(())
+    }
+}
+
+impl Way {
+    fn new(to: OsString) -> Self {
+        Self { socket: connected(&to), to }
     }
 }
 
@@ -79,7 +98,7 @@ mod tests {
                 None => SocketAddr::from_pathname(to),
             };
             let manager = UnixDatagram::bind_addr(&address.unwrap()).unwrap();
-            let told = Manager(Some(connected(to)));
+            let told = Manager(Some(Way::new(to.to_owned())));
             let (_reader, writer) = io::pipe().unwrap();
             told.tell(&[NotifyState::Ready, NotifyState::Status("well")], None).unwrap();
             told.tell(&[NotifyState::FdStore, NotifyState::FdName("x")], Some(writer.as_fd())).unwrap();
@@ -93,9 +112,29 @@ mod tests {
     }
 
     #[test]
+    fn a_manager_that_made_its_socket_anew_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let first = UnixDatagram::bind(&path).unwrap();
+        let told = Manager(Some(Way::new(path.clone().into())));
+        drop(first);
+        let gone = told.tell(&[NotifyState::Ready], None).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::ConnectionRefused);
+        std::fs::remove_file(&path).unwrap();
+        let second = UnixDatagram::bind(&path).unwrap();
+        let (_reader, writer) = io::pipe().unwrap();
+        for descriptor in [None, Some(writer.as_fd())] {
+            told.tell(&[NotifyState::Ready], descriptor).unwrap();
+            let mut bytes = [0; 64];
+            let length = second.recv(&mut bytes).unwrap();
+            assert_eq!(&bytes[..length], b"READY=1\n");
+        }
+    }
+
+    #[test]
     fn nobody_is_told_where_nobody_listens() {
         Manager::default().tell(&[NotifyState::Ready], None).unwrap();
-        let gone = Manager(Some(connected(OsStr::new("/nowhere/notify"))));
+        let gone = Manager(Some(Way::new("/nowhere/notify".into())));
         for _ in 0..2 {
             assert_eq!(gone.tell(&[NotifyState::Ready], None).unwrap_err().kind(), io::ErrorKind::NotFound);
         }

@@ -11,7 +11,7 @@ mod watchdog;
 
 pub(crate) use self::manager::Manager;
 pub use self::notify::Notify;
-pub(crate) use self::state::{Drops, Page, Record, Records, State, read};
+pub(crate) use self::state::{Drops, Page, Record, Records, State, Steered, read};
 pub use self::store::Store;
 pub(crate) use self::store::name;
 pub(crate) use self::watchdog::Watchdog;

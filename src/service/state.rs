@@ -49,6 +49,17 @@ pub(crate) struct Record {
     pub(crate) drops: Vec<Drops>,
 }
 
+/// What of a datagram decides which worker of a group receives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Steered {
+    /// Its outer source address, and the VNI under this mask.
+    Session { mask: u32 },
+    /// Its outer source address.
+    Source,
+    /// Its outer source address and port.
+    Flow,
+}
+
 /// The drops of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Drops {
@@ -58,6 +69,9 @@ pub(crate) struct Drops {
     pub(crate) last: u32,
     /// The drops that had been counted by then.
     pub(crate) total: u64,
+    /// What has steered all that is queued, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) steered: Option<Steered>,
 }
 
 impl Record {
@@ -224,7 +238,7 @@ mod tests {
         let state = State::new().unwrap();
         let address = "[::1]:4789".parse().unwrap();
         let record = |n: u32| {
-            let drops = vec![Drops { address, last: u32::MAX - n, total: 1 << 40 }];
+            let drops = vec![Drops { address, last: u32::MAX - n, total: 1 << 40, steered: Some(Steered::Flow) }];
             Record { received: n.into(), begun: Some(7), drops, ..Record::new(workers) }
         };
         let records = Records { shared: record(99), workers: (0..workers).map(record).collect() };
@@ -248,7 +262,8 @@ mod tests {
     #[test]
     fn sixteen_addresses_fit() {
         let address = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295]:65535".parse().unwrap();
-        let drops = vec![Drops { address, last: u32::MAX, total: LARGEST }; 16];
+        let steered = Some(Steered::Session { mask: u32::MAX });
+        let drops = vec![Drops { address, last: u32::MAX, total: LARGEST, steered }; 16];
         let record = Record { received: LARGEST, copies: LARGEST, counted: LARGEST, drops, ..Record::new(1) };
         let state = State::new().unwrap();
         state.shared().write(&record);

@@ -259,8 +259,12 @@ impl Inner {
     /// Writes down what has been given to all, where that is asked for and has changed.
     fn write(&mut self) {
         let Some((page, record)) = &mut self.page else { return };
-        let drops =
-            |given: &Given| Drops { address: given.address, last: given.counter.last(), total: given.counter.total() };
+        let drops = |given: &Given| Drops {
+            address: given.address,
+            last: given.counter.last(),
+            total: given.counter.total(),
+            steered: None,
+        };
         if !self.given.iter().map(drops).eq(record.drops.iter().copied()) {
             record.drops = self.given.iter().map(drops).collect();
             page.write(record);

@@ -17,6 +17,7 @@ use super::drops::DropCounter;
 use super::fit::{bound, carrier_of, fault};
 use super::group::drain;
 use super::handed::{self, Handed};
+use super::owner::Rule;
 use super::port::Listener;
 use crate::service::{self, Drops, Record, Records, Store};
 use crate::sys::socket;
@@ -49,8 +50,8 @@ pub(super) fn name_behind(address: SocketAddr) -> String {
 pub(super) struct Kept {
     groups: Vec<Group>,
     records: Option<Records>,
-    /// False where what was counted is of other sockets, too. The kernel's counters go on then, and
-    /// nothing else.
+    /// False where what was counted is of other sockets, too, or goes by another steering. The
+    /// kernel's counters go on then, and nothing else.
     goes_on: bool,
     /// Datagrams that were lost with sockets that were not taken over.
     pub(super) lost: u64,
@@ -63,16 +64,19 @@ struct Group {
     /// The sockets of the workers that have not got theirs yet, the first worker's last.
     sockets: Vec<Socket>,
     behind: Option<Socket>,
+    /// True where datagrams are queued, or may be, that another filter has steered.
+    has_others: bool,
     /// Where a unit has opened the socket: whether no process has counted its drops yet.
     handed: Option<bool>,
 }
 
 impl Kept {
-    /// Takes over the sockets of so many workers for these listeners, and closes others.
+    /// Takes over the sockets of so many workers for these listeners, and closes others. Which
+    /// worker receives a datagram goes by this rule from now on.
     ///
     /// # Errors
     /// A unit has opened a socket that does not fit.
-    pub(super) fn take(listen: &[Listener], workers: usize, store: &Store) -> Result<Self, BindError> {
+    pub(super) fn take(listen: &[Listener], workers: usize, rule: Rule, store: &Store) -> Result<Self, BindError> {
         let state = store.take(STATE);
         let handed = handed::take(listen, workers, store)?;
         let mut found: Vec<(String, Socket)> = [UDP, GRE]
@@ -106,6 +110,7 @@ impl Kept {
             listener,
             sockets: vec![socket],
             behind: None,
+            has_others: false,
             handed: Some(is_new),
         });
         let mut groups: Vec<Group> = handed.collect();
@@ -114,16 +119,20 @@ impl Kept {
             return Ok(Self { groups, records, goes_on: false, lost });
         }
         let is_new = groups.iter().any(|group| group.handed == Some(true));
-        let goes_on = !is_new && records.as_ref().is_some_and(|records| records.workers.len() == workers);
-        if goes_on || !found.is_empty() {
-            say(records.as_ref().filter(|_| goes_on));
+        let is_known = !is_new && records.as_ref().is_some_and(|records| records.workers.len() == workers);
+        if is_known || !found.is_empty() {
+            say(records.as_ref().filter(|_| is_known));
         }
+        // By another steering, other datagrams are copies.
+        let has_others = |listener: &Listener| has_others(*listener, workers, rule, records.as_ref());
+        let goes_on = is_known && !listen.iter().any(has_others);
         let kept: &[Listener] = if found.is_empty() { &[] } else { &others };
         let mut named = |name: String| found.extract_if(.., |(of, _)| *of == name).map(|(_, socket)| socket).next();
         groups.extend(kept.iter().map(|&listener| Group {
             listener,
             sockets: (0..workers).rev().filter_map(|worker| named(name(listener, worker))).collect(),
             behind: named(name_behind(listener.address)),
+            has_others: has_others(&listener),
             handed: None,
         }));
         Ok(Self { groups, records, goes_on, lost: 0 })
@@ -157,6 +166,12 @@ impl Kept {
         self.group_mut(listener)?.behind.take()
     }
 
+    /// Says whether datagrams are queued in the sockets of this listener, or may be, that another
+    /// filter has steered.
+    pub(super) fn has_others(&self, listener: Listener) -> bool {
+        self.group(listener).is_some_and(|group| group.has_others)
+    }
+
     /// Returns the counter of drops of a worker's socket that was taken over. It has all drops of
     /// one that no process has had before.
     pub(super) fn drop_counter(&self, worker: usize, listener: Listener, socket: &Socket) -> io::Result<DropCounter> {
@@ -186,6 +201,15 @@ pub(super) fn drop_counter(record: Option<&Record>, address: SocketAddr, socket:
         Some(Drops { last, total, .. }) => Ok(DropCounter::at(last, total)),
         None => Ok(DropCounter::at(socket::drops(socket)?, 0)),
     }
+}
+
+/// Says whether what is queued in the sockets of a listener goes by another rule, or may: by what
+/// the process before this one has written down.
+fn has_others(listener: Listener, workers: usize, rule: Rule, records: Option<&Records>) -> bool {
+    let wanted = Some(rule.of(listener.encapsulation));
+    let is_other = |record: &Record| record.drops_of(listener.address).and_then(|drops| drops.steered) != wanted;
+    let is_steered = workers > 1 && listener.carrier == Carrier::Udp;
+    is_steered && records.is_none_or(|records| records.workers.iter().any(is_other))
 }
 
 /// Returns the names of the sockets that a listener has.

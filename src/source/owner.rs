@@ -11,6 +11,7 @@
 use std::net::Ipv6Addr;
 
 use super::steering::Steering;
+use crate::service::Steered;
 use crate::sys::receive::Message;
 use crate::wire::{Encapsulation, VniMask};
 
@@ -20,9 +21,26 @@ const MIX: u32 = 0x9e37_79b1;
 const VNI: usize = 4;
 
 /// Says whether every header of this encapsulation has the session's VNI where VXLAN has it.
-#[inline]
-pub(super) fn has_vni(encapsulation: Encapsulation) -> bool {
+pub(crate) fn has_vni(encapsulation: Encapsulation) -> bool {
     matches!(encapsulation, Encapsulation::Vxlan | Encapsulation::Gpe | Encapsulation::Geneve)
+}
+
+/// What decides for all groups.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rule {
+    pub(super) steering: Steering,
+    pub(super) vni_mask: VniMask,
+}
+
+impl Rule {
+    /// Returns what the filter of a group goes by that has this encapsulation.
+    pub(super) fn of(self, encapsulation: Encapsulation) -> Steered {
+        match self.steering {
+            Steering::Session if has_vni(encapsulation) => Steered::Session { mask: self.vni_mask.bits() },
+            Steering::Session => Steered::Source,
+            Steering::Flow => Steered::Flow,
+        }
+    }
 }
 
 /// A worker's place among all.
@@ -31,24 +49,24 @@ pub(super) struct Owner {
     pub(super) number: u32,
     pub(super) workers: u32,
     pub(super) steering: Steering,
-    pub(super) vni_mask: VniMask,
 }
 
 impl Owner {
-    /// Says whether a datagram that came to this worker's socket is another's.
+    /// Says whether a datagram that came to this worker's socket is another's, where the filter of
+    /// the group goes by this.
     #[inline]
-    pub(super) fn is_copy(&self, message: &Message<'_>, encapsulation: Encapsulation) -> bool {
+    pub(super) fn is_copy(&self, message: &Message<'_>, steered: Steered) -> bool {
         if self.workers < 2 {
             return false;
         }
-        let hash = match self.steering {
-            Steering::Session if has_vni(encapsulation) => by_session(message, self.vni_mask),
-            Steering::Session => by_source(message, 0),
+        let hash = match steered {
+            Steered::Session { mask } => by_session(message, mask),
+            Steered::Source => by_source(message, 0),
             // Where the ports are behind extension headers the filter does not know them, nor is it
             // asked: multicast over IPv6 comes to the first socket alone, and there is no
             // broadcast.
-            Steering::Flow if message.over_ipv6 => return false,
-            Steering::Flow => mix(u32::from(message.source_port).wrapping_mul(MIX) ^ v4(message.source)),
+            Steered::Flow if message.over_ipv6 => return false,
+            Steered::Flow => mix(u32::from(message.source_port).wrapping_mul(MIX) ^ v4(message.source)),
         };
         hash % self.workers != self.number
     }
@@ -56,9 +74,9 @@ impl Owner {
 
 /// Decides as `sys::socket::steer_by_session` has it, which ends with 0 where there is no VNI.
 #[inline]
-fn by_session(message: &Message<'_>, mask: VniMask) -> u32 {
+fn by_session(message: &Message<'_>, mask: u32) -> u32 {
     let Some(word) = message.payload.get(VNI..).and_then(|rest| rest.first_chunk()) else { return 0 };
-    by_source(message, u32::from_be_bytes(*word) >> 8 & mask.bits())
+    by_source(message, u32::from_be_bytes(*word) >> 8 & mask)
 }
 
 /// Decides as `sys::socket::steer_by_source` has it, where the VNI is 0.

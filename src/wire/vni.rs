@@ -96,6 +96,21 @@ impl VniMask {
     pub const fn of(self, vni: Vni) -> Vni {
         Vni(vni.0 & self.0)
     }
+
+    /// Returns the smallest VNI with these bits alone that is not below this one, if there is one.
+    #[must_use]
+    pub(crate) const fn at_least(self, least: Vni) -> Option<Vni> {
+        let beyond = least.0 & !self.0;
+        if beyond == 0 {
+            return Some(least);
+        }
+        // The bits of the mask above the highest of those count on by one, and all below are zero.
+        let below = u32::MAX >> beyond.leading_zeros();
+        match Vni::new((least.0 | !self.0 & Vni::MAX.0 | below) + 1) {
+            Some(next) => Some(self.of(next)),
+            None => None,
+        }
+    }
 }
 
 impl Default for VniMask {
@@ -156,5 +171,19 @@ mod tests {
             assert_eq!(text.parse::<VniMask>(), Err(NotAMask), "{text:?}");
         }
         assert_eq!(VniMask::default().of(Vni::MAX), Vni::MAX);
+    }
+
+    #[test]
+    fn the_next_vni_of_a_mask_is_that_of_a_search() {
+        for bits in [1, 0b1010, 0xff, 0xf0, 0xf0f, Vni::MAX.get(), 0x80_0000, 0xff_ff00] {
+            let mask = VniMask(bits);
+            for least in (0..0x1200).chain(0x80_0000 - 9..0x80_0009).chain(0xff_fef0..=0xff_ffff) {
+                let found = mask.at_least(Vni(least)).map(Vni::get);
+                let near = (least..(least + 0x1200).min(1 << 24)).find(|vni| vni & !bits == 0);
+                let far = found.filter(|vni| vni & !bits == 0 && *vni >= least + 0x1200);
+                assert_eq!(found, near.or(far), "{bits:#x} {least:#x}");
+            }
+        }
+        assert_eq!((VniMask(0xff).at_least(Vni(0x100)), VniMask(0x100).at_least(Vni(1))), (None, Some(Vni(0x100))));
     }
 }

@@ -34,6 +34,8 @@ fn a_sniffer_sees_what_a_mirror_wrapped() {
         assert_same(words[0], &sniffer.frames(), &inner);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(said.contains("mirror0"), "{said}");
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(words[0] == "decap" || log.contains(":4789 way="), "what is taken for a mirror's is told: {log}");
     }
     let refused = namespace.command(VXTAP).args(["decap", outer, "--to", "tap:nowhere0"]).output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -40,7 +40,7 @@ use crate::route::policy::Policy;
 use crate::source::{Allowed, Listener};
 use crate::sys::packet::PacketSocket;
 use crate::sys::rtnetlink::RouteSocket;
-use crate::wire::Carrier;
+use crate::wire::{Carrier, VniMask};
 
 /// The longest that a socket is waited for before the others are looked at.
 const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -68,6 +68,8 @@ pub struct WatchPlan {
     /// The time to watch.
     pub duration: Duration,
     allowed: Allowed,
+    /// The bits of a VNI that name the network.
+    vni_mask: VniMask,
     /// True where the sensor takes datagrams for its ports whatever address they are for.
     any_address: bool,
 }
@@ -90,7 +92,8 @@ impl WatchPlan {
             listen,
             interfaces: plan.source.bpf.interfaces.clone(),
             policy: Arc::clone(&plan.pipeline.policy),
-            allowed: plan.allow.read().map_err(|error| WatchError::Allow(error.to_string()))?,
+            allowed: plan.allow.read(plan.pipeline.vni_mask).map_err(|error| WatchError::Allow(error.to_string()))?,
+            vni_mask: plan.pipeline.vni_mask,
             any_address: plan.source.bpf.any_address,
             duration,
         })
@@ -138,6 +141,7 @@ pub fn run(plan: &WatchPlan, stop: &AtomicBool) -> Result<(Vec<Finding>, Traffic
         addresses,
         any_address: plan.any_address,
         allowed: plan.allowed.clone(),
+        vni_mask: plan.vni_mask,
     });
     tracing::info!(seconds = plan.duration.as_secs_f64(), "watching");
     let begin = Instant::now();

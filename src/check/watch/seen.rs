@@ -10,7 +10,7 @@ use super::fragments::Fragments;
 use crate::source::{Allowed, Listener};
 use crate::sys::packet::Packet;
 use crate::wire::layers::{Fragment, Ip, Layers, protocol};
-use crate::wire::{Decapsulated, DropReason, Encapsulation, Vni, address, vxlan};
+use crate::wire::{Decapsulated, DropReason, Encapsulation, Vni, VniMask, address, vxlan};
 
 /// The most sessions that are told apart.
 pub(super) const MOST_SESSIONS: usize = 4096;
@@ -130,6 +130,8 @@ pub(super) struct Ours {
     /// True where the sensor takes datagrams for its ports whatever address they are for.
     pub(super) any_address: bool,
     pub(super) allowed: Allowed,
+    /// The bits of a VNI that name the network.
+    pub(super) vni_mask: VniMask,
 }
 
 impl Ours {
@@ -272,7 +274,7 @@ impl Seen {
 
     fn frame(&mut self, of: &Of, inner: &Decapsulated<'_>, now: Duration) {
         let &Of { interface, source, port, is_whole } = of;
-        let Some(number) = self.number(interface, source, inner.vni, port) else {
+        let Some(number) = self.number(interface, source, self.ours.vni_mask.of(inner.vni), port) else {
             self.beyond += 1;
             return;
         };

@@ -3,13 +3,19 @@
 use super::seen::{MOST_ELSEWHERE, MOST_SESSIONS};
 use super::*;
 use crate::sys::packet::Packet;
-use crate::wire::{Vni, vxlan};
+use crate::wire::{Vni, VniMask, vxlan};
 
 const HOST: [u8; 4] = [10, 0, 0, 2];
 
 fn seen() -> Seen {
     let listen = vec!["[::]:4789".parse().unwrap()];
-    Seen::new(Ours { listen, addresses: vec![HOST.into()], any_address: false, allowed: Allowed::default() })
+    Seen::new(Ours {
+        listen,
+        addresses: vec![HOST.into()],
+        any_address: false,
+        allowed: Allowed::default(),
+        vni_mask: VniMask::ALL,
+    })
 }
 
 fn show(seen: &mut Seen, bytes: &[u8], milliseconds: u64) {
@@ -102,6 +108,18 @@ fn what_is_for_others_is_ours_where_the_sensor_takes_it() {
         let frames: u64 = seen.sessions.iter().map(|session| session.frames).sum();
         assert_eq!((frames, seen.of_others.len()), if any_address { (2, 0) } else { (0, 1) });
     }
+}
+
+#[test]
+fn a_session_has_the_vni_that_the_mask_leaves() {
+    let mut seen = seen();
+    seen.ours.vni_mask = "0x0fffff".parse().unwrap();
+    seen.ours.allowed = Allowed::new(Some([Vni::new(7).unwrap()].into_iter().collect()), None).unwrap();
+    for (vni, id) in [(7, 1), (0x10_0007, 2), (0x80_0007, 3)] {
+        show(&mut seen, &mirrored(1, vni, &tcp(1, 2, id, 1)), 0);
+    }
+    let sessions: Vec<_> = seen.sessions.iter().map(|one| (one.vni.get(), one.frames, one.let_in)).collect();
+    assert_eq!(sessions, [(7, 3, true)]);
 }
 
 #[test]

@@ -14,7 +14,6 @@
 
 mod fault;
 mod include;
-mod near;
 mod planned;
 mod reader;
 mod rules;

@@ -9,10 +9,10 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::super::entry::SessionEntry;
+use super::super::near::nearest;
 use super::super::origin::{self, Origin, Origins, Place, item, shown};
 use super::super::settings::{Output, Outputs, Settings};
 use super::fault::{Fault, Text};
-use super::near::nearest;
 use super::schema::{self, KINDS};
 use super::value::{Keys, Table, Value, Wrong, quoted};
 use crate::setting::Wording;

@@ -3,8 +3,8 @@
 use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
+use super::super::near::nearest;
 use super::super::rules::RuleEntry;
-use super::near::nearest;
 use super::value::{Keys, Table, Value, Wrong, kind};
 
 type Fields<'t, 'i> = Vec<(&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>)>;

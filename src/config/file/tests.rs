@@ -167,6 +167,25 @@ fn all_that_an_entry_can_say_is_printed_and_read_again() {
 }
 
 #[test]
+fn a_scope_is_a_number_or_as_it_is_shown() {
+    let scope = |text: &str| {
+        let (settings, _) = plan(&format!("[[session]]\nname = \"a\"\nscope = {text}\n")).unwrap();
+        let printed = changed(&settings).unwrap();
+        let (again, _) = plan(&printed).unwrap();
+        assert_eq!(again.session, settings.session, "{printed}");
+        settings.session[0].scope.unwrap().to_string()
+    };
+    for (text, shown) in
+        [("100", "0x64"), ("0x64", "0x64"), ("\"0x64\"", "0x64"), ("\"0xffffffffffffffff\"", "0xffffffffffffffff")]
+    {
+        assert_eq!(scope(text), shown);
+    }
+    for text in ["\"100\"", "\"0x064\"", "\"0X64\"", "-1", "true"] {
+        assert_eq!(faults(&format!("[[session]]\nname = \"a\"\nscope = {text}\n")).len(), 1, "{text}");
+    }
+}
+
+#[test]
 fn every_key_is_in_the_documents() {
     let page = include_str!("../../../docs/configure.md");
     for (table, names) in schema::all() {

@@ -17,12 +17,12 @@ use super::super::entry::Name;
 use super::super::hashing::Hashing;
 use super::super::kept::{Duplicates, Tls};
 use super::super::listener::Listener;
+use super::super::near;
 use super::super::port::Port;
 use super::super::rules::{Network, PortRange, Protocol, RuleAction, RuleDirection};
 use super::super::sessions::Item;
 use super::super::settings::{LedgerFormat, TapMode, TapTag};
 use super::super::units::{Free, Size, Span, Wait};
-use super::near;
 use crate::archive::Sync;
 use crate::pipeline::decap::{ReservedBits, Timestamps};
 use crate::record::bare_ip::BareIp;
@@ -30,6 +30,7 @@ use crate::record::compress::Compression;
 use crate::record::format::Format;
 use crate::route::slice::Slice;
 use crate::sandbox::Mode;
+use crate::session::Scope;
 use crate::source::bpf::Attach;
 use crate::source::{FILE, Steering, Way};
 use crate::storage::Direct;
@@ -276,6 +277,20 @@ typed! {
     Network: "a network, as \"10.0.0.0/8\","
     Protocol: "a protocol, as \"tcp\","
     PortRange: "a port or a range of ports, as 443 or \"1024-65535\","
+}
+
+/// A scope is a number, or the text that everything shows, which one beyond the numbers of TOML is.
+impl Leaf for Scope {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        match value {
+            DeValue::String(text) => text.parse::<Scope>().map_err(|fault| fault.to_string()),
+            number => Leaf::read(number).map(Scope),
+        }
+    }
+
+    fn write(&self) -> Result<String, String> {
+        Ok(i64::try_from(self.0).map_or_else(|_| quoted(&self.to_string()), |number| number.to_string()))
+    }
 }
 
 impl Leaf for Compression {

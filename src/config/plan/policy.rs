@@ -20,7 +20,7 @@ use crate::route::cutoff::Cutoff;
 use crate::route::dedup::{Dedup, Group, Mode};
 use crate::route::policy::{Entry, Match, OutputNumber, Policy, SessionPlan, TooManyEntries};
 use crate::route::{MOST_RULES, Rule, Rules, RulesError};
-use crate::session::{Label, Scope};
+use crate::session::Label;
 
 /// Plans what becomes of sessions. Adds to `wrong` what cannot be as it is asked for.
 pub(super) fn plan<'s>(
@@ -68,7 +68,7 @@ fn matched(asked: &SessionEntry, mut wrong: impl FnMut(&'static str, AllAndOther
     Match {
         sources: sources.map(FromIterator::from_iter),
         vnis: vnis.map(FromIterator::from_iter),
-        scope: asked.scope.map(Scope),
+        scope: asked.scope,
         port: asked.port,
     }
 }
@@ -256,7 +256,7 @@ mod tests {
     use crate::config::file::Config;
     use crate::host::HostFacts;
     use crate::route::Expression;
-    use crate::session::Session;
+    use crate::session::{Scope, Session};
     use crate::wire::Vni;
 
     fn policy(text: &str) -> Arc<Policy> {

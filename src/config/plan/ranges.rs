@@ -4,7 +4,7 @@
 use super::super::error::PlanError;
 use super::super::files::{command, directory};
 use super::super::origin::Said;
-use super::super::sessions::{Item, Vnis};
+use super::super::sessions::{self, Item, Vnis};
 use super::super::settings::{Files, Interface, Output, Settings};
 use super::super::units::Size;
 use super::outputs::MOST_INTERFACES;
@@ -16,10 +16,10 @@ use crate::wire::VniRange;
 /// range, commands that are empty, directories that are none.
 pub(super) fn check(settings: &Settings) -> Vec<PlanError> {
     let said = |key: &Key| settings.origins.said(key);
-    let (receive, sessions, run) = (&settings.receive, &settings.sessions, &settings.run);
+    let (receive, listed, run) = (&settings.receive, &settings.sessions, &settings.run);
     let mut wrong = Vec::new();
     wrong.extend(number(said(&key::WORKERS), receive.workers, 1, MOST_WORKERS as u64));
-    wrong.extend(number(said(&key::MAX_SESSIONS), Some(sessions.max), 1, 65_536));
+    wrong.extend(number(said(&key::MAX_SESSIONS), Some(listed.max), 1, 65_536));
     wrong.extend(number(said(&key::COUNT), run.count, 1, u64::MAX));
     for (name, output) in &settings.output.0 {
         let said = |key: &Key| settings.origins.said_of(key, name);
@@ -38,20 +38,20 @@ pub(super) fn check(settings: &Settings) -> Vec<PlanError> {
         wrong.extend(number(said("port"), entry.port, 1, u16::MAX.into()));
         wrong.extend(masked(settings, &entry.vni, || said("vni")));
     }
-    wrong.extend(masked(settings, &sessions.vni, || said(&key::VNI)));
+    wrong.extend(masked(settings, &listed.vni, || said(&key::VNI)));
     wrong
 }
 
-/// Says which VNI that is listed never comes because of its bits. Of a range some VNIs can come.
+/// Says which VNIs that are listed never come because of their bits. Of a range some can come.
 fn masked(settings: &Settings, vnis: &Vnis, said: impl Fn() -> Said) -> Option<PlanError> {
     let mask = settings.receive.vni_mask;
-    let alone = |item: &Item<VniRange>| match item {
-        Item::One(VniRange { first, last }) if first == last && mask.of(*first) != *first => Some(*first),
-        _ => None,
+    let never = |item: &Item<VniRange>| match item {
+        Item::One(range) => Some((*range, sessions::masked(*range, mask)?)),
+        Item::All => None,
     };
-    let vni = vnis.iter().find_map(alone)?;
+    let (vnis, left) = vnis.iter().find_map(never)?;
     let mask_said = settings.origins.said(&key::VNI_MASK);
-    Some(PlanError::Masked { said: said(), mask_said, vni, left: mask.of(vni) })
+    Some(PlanError::Masked { said: said(), mask_said, vnis, left })
 }
 
 fn of_files(wrong: &mut Vec<PlanError>, files: &Files, said: impl Fn(&Key) -> Said) {

@@ -9,7 +9,7 @@ use crate::pipeline::{OutputPlan, PipelinePlan};
 use crate::setting::key;
 use crate::source::bpf::{Attach, BpfPlan};
 use crate::source::udp::UdpPlan;
-use crate::source::{Listener, Steering};
+use crate::source::{Listener, Steering, Way, has_vni};
 use crate::wire::{Carrier, Encapsulation};
 
 /// The most receiving threads.
@@ -72,6 +72,11 @@ pub(super) fn program(
         0
     });
     only_bpf(settings, wrong);
+    // Where the program only may receive, sockets do in its place.
+    if receive.source == Way::Bpf && !udp.listen.is_empty() && !udp.listen.iter().any(|at| has_vni(at.encapsulation)) {
+        let (said, listen) = (settings.origins.said(&key::SOURCE), settings.origins.said(&key::LISTEN));
+        wrong.push(PlanError::NoVni { said, listen });
+    }
     // The program keeps as much as the longest that any output keeps. A checksum needs all.
     let snaplen = pipeline.outputs.iter().map(OutputPlan::reads).max().unwrap_or(usize::MAX);
     // What decides on a session's frames can ask for any byte.

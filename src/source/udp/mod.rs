@@ -38,12 +38,12 @@ use super::drops::DropCounter;
 use super::group::{self, grow_receive_buffer, multicast, open, open_behind, set_receive_buffer};
 use super::kept::{self, Kept};
 use super::live::LiveSource;
-use super::owner::{Owner, has_vni};
+use super::owner::{Owner, Rule};
 use super::port::{Listener, Port};
 use super::raw;
 use super::steering::Steering;
 use crate::record::Timestamp;
-use crate::service::{Drops, Page, Record, State, Store};
+use crate::service::{Drops, Page, Record, State, Steered, Store};
 use crate::sys::receive::{BATCH, ReceiveBatch};
 use crate::sys::socket;
 use crate::wire::{Carrier, VniMask, address};
@@ -80,6 +80,11 @@ struct Bound {
     drops: DropCounter,
     /// True where it is new and refuses what comes.
     refuses: bool,
+    /// What the filter of its group goes by.
+    steered: Steered,
+    /// True where it may still have datagrams that another filter has steered. Which of them are
+    /// copies nobody knows, so none is taken for one until the socket was found empty.
+    has_others: bool,
 }
 
 impl Bound {
@@ -169,7 +174,8 @@ pub struct Listening {
 pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
     let workers = u32::try_from(plan.workers).unwrap_or(u32::MAX);
     let copies = (workers > 1).then(|| Arc::new(Copies::new(plan.workers)));
-    let mut kept = Kept::take(&plan.listen, plan.workers, store)?;
+    let rule = Rule { steering: plan.steering, vni_mask: plan.vni_mask };
+    let mut kept = Kept::take(&plan.listen, plan.workers, rule, store)?;
     if let (Some(copies), Some(records)) = (&copies, kept.records()) {
         copies.go_on_from(records);
     }
@@ -186,7 +192,7 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
             before: before(number),
             lost: if number == 0 { kept.lost } else { 0 },
             before_refusing: None,
-            owner: Owner { number, workers, steering: plan.steering, vni_mask: plan.vni_mask },
+            owner: Owner { number, workers, steering: plan.steering },
             copies: before(number).copies,
             lost_copies: copies.clone(),
             counted: before(number).counted,
@@ -204,6 +210,7 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
         // With SO_REUSEPORT a second sensor could bind too and silently take half of the traffic. A
         // socket without it finds the port taken by whoever has it.
         let goes_on = kept.has(listener);
+        let by = rule.of(encapsulation);
         if address.port() != 0 && !goes_on {
             let probe = open(address, false).map_err(os("socket"))?;
             socket::refuse_further(&probe).map_err(os("SO_ATTACH_FILTER"))?;
@@ -240,14 +247,12 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
                 let local = socket.local_addr().map_err(os("getsockname"))?;
                 address.set_port(local.as_socket().map_or(address.port(), |a| a.port()));
                 if workers > 1 {
-                    let steered = match plan.steering {
-                        Steering::Session if has_vni(encapsulation) => {
-                            socket::steer_by_session(&socket, workers, plan.vni_mask.bits())
-                        }
-                        Steering::Session => socket::steer_by_source(&socket, workers),
-                        Steering::Flow => socket::steer_by_flow(&socket, workers),
+                    let attached = match by {
+                        Steered::Session { mask } => socket::steer_by_session(&socket, workers, mask),
+                        Steered::Source => socket::steer_by_source(&socket, workers),
+                        Steered::Flow => socket::steer_by_flow(&socket, workers),
                     };
-                    steered.map_err(os("SO_ATTACH_REUSEPORT_CBPF"))?;
+                    attached.map_err(os("SO_ATTACH_REUSEPORT_CBPF"))?;
                 }
             } else if address.is_ipv6() {
                 multicast(&socket, plan.steering).map_err(os("IPV6_MULTICAST_ALL"))?;
@@ -262,13 +267,17 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
                 copies.refuse_by(index, Arc::clone(&socket));
             }
             let at = Listener { address, ..listener };
-            source.sockets.push(Bound { socket, at, drops, refuses: !goes_on });
+            let has_others = kept.has_others(listener);
+            source.sockets.push(Bound { socket, at, drops, refuses: !goes_on, steered: by, has_others });
         }
         if let Some(copies) = copies.as_ref().filter(|_| carrier == Carrier::Udp) {
             let behind = os("socket behind those of the workers");
             let (socket, counter) = match kept.behind(listener) {
                 None => (open_behind(address, plan.steering).map_err(behind)?, DropCounter::default()),
                 Some(socket) => {
+                    if address.is_ipv6() {
+                        multicast(&socket, plan.steering).map_err(os("IPV6_MULTICAST_ALL"))?;
+                    }
                     let shared = kept.records().map(|records| &records.shared);
                     let counter = kept::drop_counter(shared, address, &socket).map_err(behind)?;
                     (socket, counter)
@@ -371,6 +380,9 @@ impl UdpSource {
                 }
                 tries = tries.saturating_sub(1);
                 let is_full = received == wanted;
+                if !is_full && let Some(bound) = self.sockets.get_mut(socket) {
+                    bound.has_others = false;
+                }
                 if !is_full || total > before || tries == 0 {
                     self.has_more |= is_full;
                     break;
@@ -391,7 +403,7 @@ impl UdpSource {
                 bound.drops.update(drops);
             }
             let over_udp = bound.at.carrier == Carrier::Udp;
-            if over_udp && self.owner.is_copy(&message, bound.at.encapsulation) {
+            if over_udp && !bound.has_others && self.owner.is_copy(&message, bound.steered) {
                 self.copies += 1;
                 continue;
             }
@@ -543,6 +555,7 @@ impl LiveSource for UdpSource {
             address: bound.at.address,
             last: bound.drops.last(),
             total: bound.drops.total(),
+            steered: (!bound.has_others).then_some(bound.steered),
         }));
         (record.copies, record.counted, record.received, record.ended) = (*copies, *counted, received, ended);
         record.begun = lost_copies.as_ref().and_then(|copies| copies.begun(owner.number as usize));

@@ -312,3 +312,80 @@ fn a_socket_of_a_unit_that_does_not_fit_is_told_and_another_left_alone() {
     listen(&plan("127.0.0.1:0", 1), &store).unwrap();
     assert_eq!(store.take_handed(|_| true).len(), 2);
 }
+
+#[test]
+fn what_another_filter_has_steered_is_no_copy() {
+    const WORKERS: usize = 3;
+    let before = UdpPlan { vni_mask: "0xff".parse().unwrap(), ..plan("0.0.0.0:0", WORKERS) };
+    let senders: Vec<UdpSocket> = (0..8).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    senders.iter().for_each(|sender| sender.set_broadcast(true).unwrap());
+    for what in ["nothing", "mask", "steering", "encapsulation", "unknown"] {
+        let mut first = listen(&before, &Store::default()).unwrap();
+        let address = first.addresses[0];
+        let send = |to: &str, numbers: std::ops::Range<u32>| {
+            for n in numbers {
+                // All of one session under the mask, and of many without it.
+                let mut payload = [8, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0];
+                payload[4] = n as u8;
+                payload[8..].copy_from_slice(&n.to_be_bytes());
+                assert_eq!(senders[n as usize % 8].send_to(&payload, (to, address.port())).unwrap(), 12);
+            }
+        };
+        let state = State::new().unwrap();
+        state.shared().write(&Record::new(3));
+        let mut found = vec![(kept::name_behind(address), open_behind(address, before.steering).unwrap().into())];
+        for (worker, source) in first.sources.iter_mut().enumerate() {
+            source.page = Some(state.of_worker(worker));
+            source.begin().unwrap();
+            found.push((kept::name(address.into(), worker), source.sockets[0].socket.try_clone().unwrap().into()));
+        }
+        send("127.0.0.1", 0..100);
+        send("127.255.255.255", 100..110);
+        first.sources.iter_mut().for_each(|source| source.write_down(0, true));
+        drop(first);
+        let mut after = UdpPlan { listen: vec![address.into()], ..before.clone() };
+        match what {
+            "mask" => after.vni_mask = crate::wire::VniMask::ALL,
+            "steering" => after.steering = Steering::Flow,
+            "encapsulation" => after.listen[0].encapsulation = Encapsulation::Gre,
+            _ => {}
+        }
+        if what != "unknown" {
+            found.push(handed(&state));
+        }
+        let mut second = listen(&after, &Store::with(found)).unwrap();
+        let is_other = what != "nothing";
+        let next = State::new().unwrap();
+        for (worker, source) in second.sources.iter_mut().enumerate() {
+            source.begin().unwrap();
+            source.page = Some(next.of_worker(worker));
+            source.write_down(0, false);
+            assert_eq!(source.record.drops[0].steered.is_none(), is_other, "{what}: also for the next after this one");
+        }
+        let drain = |second: &mut Listening| {
+            let mut heard = Vec::new();
+            for source in &mut second.sources {
+                let mut take = |datagram: &Datagram<'_>| {
+                    heard.push(u32::from_be_bytes(datagram.payload[8..].try_into().unwrap()));
+                };
+                while source.receive(64, &mut take).unwrap().datagrams() > 0 {}
+            }
+            heard.sort_unstable();
+            heard
+        };
+        let mut heard = drain(&mut second);
+        let times = if is_other { WORKERS } else { 1 };
+        assert_eq!(heard.len(), 100 + 10 * times, "{what}");
+        heard.dedup();
+        assert!(heard.into_iter().eq(0..110), "{what}: no frame is lost");
+        // What comes from now on comes once.
+        send("127.255.255.255", 110..120);
+        send("127.0.0.1", 120..200);
+        assert!(drain(&mut second).into_iter().eq(110..200), "{what}");
+        let dropped: u64 = second.sources.iter_mut().map(LiveSource::kernel_dropped).sum();
+        let copies: u64 = second.sources.iter().map(LiveSource::copies).sum();
+        assert_eq!((dropped, copies), (0, if is_other { 20 } else { 40 }), "{what}");
+        second.sources.iter_mut().for_each(|source| source.write_down(0, false));
+        assert!(second.sources.iter().all(|source| source.record.drops[0].steered.is_some()), "{what}");
+    }
+}
