@@ -65,8 +65,11 @@ pub(super) fn masked(range: VniRange, mask: VniMask) -> Option<VniRange> {
     if mask.at_least(first).is_some_and(|comes| comes <= last) {
         return None;
     }
-    let (first, last) = (mask.of(first), mask.of(last));
-    Some(VniRange { first: first.min(last), last: first.max(last) })
+    let (low, high) = (mask.of(first), mask.of(last));
+    // Where the other bits change within the range, what comes of it is not in one piece.
+    let is_one_piece = first.get() & !mask.bits() == last.get() & !mask.bits();
+    let all = VniRange { first: Vni::ZERO, last: mask.of(Vni::MAX) };
+    Some(if is_one_piece { VniRange { first: low, last: high } } else { all })
 }
 
 /// The largest VNI.
@@ -229,6 +232,18 @@ fn not_a_source(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_to_write_instead_of_a_masked_range_has_all_that_comes_of_it() {
+        let instead = |mask: &str, text: &str| match vni(text).unwrap() {
+            Item::One(range) => masked(range, mask.parse().unwrap()).map(|range| range.to_string()),
+            Item::All => None,
+        };
+        assert_eq!(instead("0x0fffff", "1048676-1048680").as_deref(), Some("100-104"));
+        assert_eq!(instead("0x0000ff", "510-513").as_deref(), Some("0-255"), "it crosses from one piece to the next");
+        assert_eq!(instead("0x0000ff", "384-639").as_deref(), Some("0-255"));
+        assert_eq!(instead("0x0000ff", "200-513"), None);
+    }
 
     #[test]
     fn vnis_are_numbers_ranges_or_all() {
