@@ -93,7 +93,7 @@ fn the_program_alone_cannot_take_gre() {
     let setup = Setup::new(&pair.sensor).with("--source bpf --interface eth0 --listen gre");
     let (code, said) = setup.fails();
     assert_ne!(code, Some(0));
-    assert!(said.contains("the fast path takes VXLAN, VXLAN-GPE and GENEVE"), "{said}");
+    assert!(said.contains("the program, which takes VXLAN, VXLAN-GPE and GENEVE"), "{said}");
 }
 
 #[test]
