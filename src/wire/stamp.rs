@@ -75,26 +75,33 @@ mod tests {
 
     const NOW: u64 = 1_795_490_309_123_456_789;
 
+    /// Returns the upper and the lower 32 bits of a number.
+    fn halves(number: u64) -> [u32; 2] {
+        [number >> 32, number & u64::from(u32::MAX)].map(|half| half.try_into().unwrap())
+    }
+
     #[test]
-    #[allow(clippy::cast_possible_truncation)]
     fn each_form_is_read() {
         for (unit, granularity) in [(100_000, 0), (100, 1)] {
             let count = NOW / unit;
-            let short = Stamp::new(count as u32, None, granularity);
+            let [upper, lower] = halves(count);
+            let short = Stamp::new(lower, None, granularity);
             assert_eq!(short.near(NOW + 5_000_000), Some(count * unit));
-            let long = Stamp::new(count as u32, Some((count >> 32) as u32), granularity);
+            let long = Stamp::new(lower, Some(upper), granularity);
             assert_eq!(long.near(NOW - 5_000_000), Some(count * unit));
             assert_eq!(long.near(NOW - unit * (1 << 32)), None, "another time with the same lower half");
-            assert_eq!(Stamp::new(count as u32, Some(7), granularity).near(NOW), None, "since the switch began");
+            assert_eq!(Stamp::new(lower, Some(7), granularity).near(NOW), None, "since the switch began");
         }
-        let seconds = Some((NOW / SECOND) as u32);
-        assert_eq!(Stamp::new((NOW % SECOND) as u32, seconds, 2).near(NOW + 9), Some(NOW));
-        assert_eq!(Stamp::new(NOW as u32, Some((NOW >> 32) as u32), 2).near(NOW + 9), Some(NOW));
+        let [upper, lower] = halves(NOW);
+        let [_, seconds] = halves(NOW / SECOND);
+        let [_, rest] = halves(NOW % SECOND);
+        assert_eq!(Stamp::new(rest, Some(seconds), 2).near(NOW + 9), Some(NOW));
+        assert_eq!(Stamp::new(lower, Some(upper), 2).near(NOW + 9), Some(NOW));
         // International Atomic Time is 37 s ahead.
-        assert_eq!(Stamp::new(5, seconds.map(|seconds| seconds + 37), 2).near(NOW), None);
-        assert_eq!(Stamp::new((NOW % SECOND) as u32, None, 2).near(NOW), None, "of which second");
-        assert_eq!(Stamp::new(SECOND as u32, seconds, 2).near(NOW), None, "more than a second");
-        assert_eq!(Stamp::new(NOW as u32, seconds, 3).near(NOW), None, "a unit of the switch's own");
+        assert_eq!(Stamp::new(5, Some(seconds + 37), 2).near(NOW), None);
+        assert_eq!(Stamp::new(rest, None, 2).near(NOW), None, "of which second");
+        assert_eq!(Stamp::new(1_000_000_000, Some(seconds), 2).near(NOW), None, "more than a second");
+        assert_eq!(Stamp::new(lower, Some(seconds), 3).near(NOW), None, "a unit of the switch's own");
     }
 
     proptest! {
