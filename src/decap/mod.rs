@@ -64,6 +64,7 @@ pub fn run(plan: &DecapPlan, stop: &AtomicBool, console: &Console) -> Result<Rep
     }
     let outputs: Vec<OutputPlan> = output(&plan.to).into_iter().collect();
     let mut inline = Inline::start(&outputs, SESSIONS)?;
+    inline.step.mask(plan.vni_mask);
     inline.step.take_times_of(plan.timestamps);
     let total = inputs.iter().map(Opened::size).sum::<Option<u64>>();
     let bar = total.map(|total| console.progress(total));

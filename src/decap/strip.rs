@@ -8,7 +8,6 @@ use crate::record::read::Frame;
 use crate::source::Datagram;
 use crate::source::capture::{Came, Packets};
 use crate::wire::captured::{Framing, Other, Ports, Refused, Unwrapped, unwrap, unwrap_whole};
-use crate::wire::{Encapsulation, VniMask, vxlan};
 
 /// Takes the wraps off frames.
 #[derive(Debug)]
@@ -17,16 +16,15 @@ pub(super) struct Strip {
     /// The wraps that are taken off at most.
     depth: u32,
     ports: Ports,
-    vni_mask: VniMask,
     packets: Packets,
     counts: Counts,
 }
 
 impl Strip {
     pub(super) fn new(plan: &DecapPlan) -> Strip {
-        let DecapPlan { others, depth, vni_mask, ref ports, .. } = *plan;
+        let DecapPlan { others, depth, ref ports, .. } = *plan;
         let (packets, counts) = (Packets::default(), Counts::default());
-        Strip { others, depth, ports: ports.clone(), vni_mask, packets, counts }
+        Strip { others, depth, ports: ports.clone(), packets, counts }
     }
 
     /// Takes a frame, which goes on by `step` without its wraps.
@@ -38,7 +36,7 @@ impl Strip {
         self.packets.counts.read += 1;
         let Some(framing) = Framing::of(frame.link_type) else { return self.other(frame, Other::LinkType, step) };
         match unwrap(framing, frame.data, &self.ports) {
-            Ok(ref mut wrap) => {
+            Ok(ref wrap) => {
                 self.unwrapped(frame, wrap, step);
                 Ok(())
             }
@@ -48,26 +46,23 @@ impl Strip {
 
     /// Takes off the wraps within the first one, and hands on what is in them.
     #[inline]
-    fn unwrapped(&mut self, frame: &Frame<'_>, wrap: &mut Unwrapped<'_>, step: &mut Step) {
+    fn unwrapped(&mut self, frame: &Frame<'_>, wrap: &Unwrapped<'_>, step: &mut Step) {
         let (mut wrap, mut wraps) = (wrap, 1);
-        told_by_port(wrap);
         let mut within;
         while wraps < self.depth {
             let framing = if wrap.inner.bare.is_some() { Framing::Ip } else { Framing::Ethernet };
             // What is no wrap, or none that can be taken off, is the frame.
             let Ok(mut inner) = unwrap(framing, wrap.inner.frame, &self.ports) else { break };
-            told_by_port(&mut inner);
             // What the outer wrap says goes for what is in it, too, but for its number: that counts
             // the frames of the outer session, of which each session within has some.
             inner.inner.scope = inner.inner.scope.or(wrap.inner.scope);
             inner.inner.direction = inner.inner.direction.or(wrap.inner.direction);
             inner.inner.stamp = inner.inner.stamp.or(wrap.inner.stamp);
             within = inner;
-            wrap = &mut within;
+            wrap = &within;
             wraps += 1;
         }
         self.counts.wrapped(wraps);
-        wrap.inner.vni = self.vni_mask.of(wrap.inner.vni);
         let datagram = Datagram {
             length: wrap.length,
             source: wrap.source,
@@ -91,7 +86,7 @@ impl Strip {
                 Came::Nothing => Ok(()),
                 Came::Other => self.other(frame, Other::NoTunnel, step),
                 Came::Whole { of, bytes } => match unwrap_whole(of, &bytes, &self.ports) {
-                    Ok(ref mut wrap) => {
+                    Ok(ref wrap) => {
                         self.unwrapped(frame, wrap, step);
                         Ok(())
                     }
@@ -133,14 +128,6 @@ impl Strip {
         self.packets.end();
         self.counts.packets = self.packets.counts;
         self.counts
-    }
-}
-
-/// Notes the direction where the port of VXLAN and the VNI tell it.
-#[inline]
-fn told_by_port(wrap: &mut Unwrapped<'_>) {
-    if wrap.inner.encapsulation == Encapsulation::Vxlan {
-        wrap.inner.direction = wrap.inner.direction.or_else(|| vxlan::direction(wrap.port, wrap.inner.vni));
     }
 }
 

@@ -73,7 +73,7 @@ impl Step {
     }
 
     /// Has VNIs be these bits alone.
-    pub(super) fn mask(&mut self, vni_mask: VniMask) {
+    pub(crate) fn mask(&mut self, vni_mask: VniMask) {
         self.vni_mask = vni_mask;
     }
 
@@ -154,14 +154,17 @@ impl Step {
         self.counters.received.add(1);
         self.counters.received_bytes.add(datagram.length as u64);
         match inner {
-            Ok(inner)
-                if inner.encapsulation == Encapsulation::Vxlan && !inner.reserved_bits && inner.stamp.is_none() =>
-            {
-                self.frame(datagram, inner);
-            }
+            Ok(inner) if self.is_plain(inner) => self.frame(datagram, inner),
             Ok(inner) => self.unwrapped(datagram, inner),
             Err(reason) => self.counters.dropped(reason).add(1),
         }
+    }
+
+    /// Says whether nothing in a header is to be looked at, but for the session.
+    #[inline]
+    fn is_plain(&self, inner: &Decapsulated<'_>) -> bool {
+        let is_plain_vxlan = inner.encapsulation == Encapsulation::Vxlan && !inner.reserved_bits;
+        is_plain_vxlan && inner.stamp.is_none() && self.vni_mask == VniMask::ALL
     }
 
     /// Goes on with what was wrapped in any way. A bare packet gets a header.

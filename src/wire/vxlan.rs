@@ -67,6 +67,17 @@ pub fn decapsulate(payload: &[u8], arrived: usize) -> Result<Decapsulated<'_>, D
     })
 }
 
+/// The UDP ports of the tunnels of Azure's Gateway Load Balancer.
+const INTERNAL: u16 = 10_800;
+const EXTERNAL: u16 = 10_801;
+
+/// Says whether a frame that comes to this UDP port may have a [`direction`].
+#[inline]
+#[must_use]
+pub const fn tells_direction(port: u16) -> bool {
+    port == INTERNAL || port == EXTERNAL
+}
+
 /// Returns the way of a frame of Azure's Gateway Load Balancer, which has a tunnel for each: this
 /// VNI to this UDP port. Of no other frame is it known.
 ///
@@ -76,8 +87,8 @@ pub fn decapsulate(payload: &[u8], arrived: usize) -> Result<Decapsulated<'_>, D
 #[must_use]
 pub const fn direction(port: u16, vni: Vni) -> Option<Direction> {
     match (port, vni.get()) {
-        (10_800, 800) => Some(Direction::Outbound),
-        (10_801, 801) => Some(Direction::Inbound),
+        (INTERNAL, 800) => Some(Direction::Outbound),
+        (EXTERNAL, 801) => Some(Direction::Inbound),
         _ => None,
     }
 }

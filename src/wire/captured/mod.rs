@@ -230,6 +230,7 @@ fn unwrap_plain<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Option<
     if framing != Framing::Ethernet
         || total != IPV4_LEN + length
         || ports.encapsulation(port) != Some(Encapsulation::Vxlan)
+        || vxlan::tells_direction(port)
     {
         return None;
     }
@@ -336,7 +337,12 @@ fn wrap<'a>(carried: &Carried<'a>) -> Result<Unwrapped<'a>, Refused> {
         inner = Encapsulation::Gpe.decapsulate(payload, length);
     }
     match inner {
-        Ok(inner) => Ok(Unwrapped { source, port, length, inner }),
+        Ok(mut inner) => {
+            if inner.encapsulation == Encapsulation::Vxlan {
+                inner.direction = vxlan::direction(port, inner.vni);
+            }
+            Ok(Unwrapped { source, port, length, inner })
+        }
         // What the capture cut off is not missing in the datagram.
         Err(_) if payload.len() < length => Err(Refused::Outer(OuterError::CutShort)),
         Err(reason) => Err(Refused::Drop(encapsulation.named_in(payload), reason)),
