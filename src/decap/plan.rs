@@ -27,6 +27,22 @@ pub struct DecapPlan {
     pub timestamps: Timestamps,
 }
 
+impl DecapPlan {
+    /// Makes the plan of a summary alone: what `vxtap decap IN` does.
+    #[must_use]
+    pub fn summary(inputs: Vec<Input>) -> Self {
+        Self {
+            inputs,
+            to: To::Nowhere,
+            others: Others::Drop,
+            depth: 1,
+            ports: Ports::default(),
+            vni_mask: VniMask::ALL,
+            timestamps: Timestamps::default(),
+        }
+    }
+}
+
 /// The place where the frames go.
 #[derive(Debug, Clone)]
 pub enum To {

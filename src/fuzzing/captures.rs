@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::console::Console;
-use crate::decap::{self, DecapPlan, Input, Others, Timestamps, To};
+use crate::decap::{self, DecapPlan, Input, Others, Timestamps};
 use crate::record::Timestamp;
 use crate::record::compress::reader;
 use crate::record::contents::{Opening, Remarks, Statistics};
@@ -17,8 +17,6 @@ use crate::record::format::Format;
 use crate::record::pcap::Record;
 use crate::record::read::{CaptureReader, MAX_FRAME};
 use crate::record::salvage;
-use crate::wire::VniMask;
-use crate::wire::captured::Ports;
 
 /// Bytes that are decompressed at most: a few that are compressed can be many.
 const MOST: u64 = 1 << 20;
@@ -160,15 +158,8 @@ pub(super) fn decap(data: &[u8]) {
     let (_file, path) = in_memory(data);
     // One of three, for a run is slow.
     let others = [Others::Drop, Others::Pass, Others::Stop][data.len() % 3];
-    let plan = DecapPlan {
-        inputs: vec![Input::File(path)],
-        to: To::Nowhere,
-        others,
-        depth: 8,
-        ports: Ports::default(),
-        vni_mask: VniMask::ALL,
-        timestamps: Timestamps::Switch,
-    };
+    let summary = DecapPlan::summary(vec![Input::File(path)]);
+    let plan = DecapPlan { others, depth: 8, timestamps: Timestamps::Switch, ..summary };
     let report = decap::run(&plan, &AtomicBool::new(false), &Console::default()).expect("nothing is written");
     assert!(report.failures.is_empty() && report.closes(), "{report}");
 }

@@ -7,25 +7,16 @@ use std::sync::atomic::AtomicBool;
 use proptest::prelude::*;
 use serde_json::Value;
 use vxtap::console::Console;
-use vxtap::decap::{self, DecapPlan, Input, Others, Timestamps, To};
+use vxtap::decap::{self, DecapPlan, Input, Others, Timestamps};
 use vxtap::record::read::CaptureReader;
-use vxtap::wire::VniMask;
-use vxtap::wire::captured::Ports;
 
 use crate::{fixture, host, pcap, sections, wrapped};
 
 /// Strips a file within this process, for the summary alone. Returns whether every frame is
 /// accounted for.
 fn closes(path: &Path, others: Others) -> bool {
-    let plan = DecapPlan {
-        inputs: vec![Input::File(path.to_owned())],
-        to: To::Nowhere,
-        others,
-        depth: 8,
-        ports: Ports::default(),
-        vni_mask: VniMask::ALL,
-        timestamps: Timestamps::Switch,
-    };
+    let summary = DecapPlan::summary(vec![Input::File(path.to_owned())]);
+    let plan = DecapPlan { others, depth: 8, timestamps: Timestamps::Switch, ..summary };
     let report = decap::run(&plan, &AtomicBool::new(false), &Console::default()).unwrap();
     assert!(report.failures.is_empty(), "{}: {:?}", path.display(), report.failures);
     // Both forms can be written.
