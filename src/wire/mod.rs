@@ -22,6 +22,7 @@ mod reason;
 mod source_set;
 mod stamp;
 mod table;
+mod text;
 pub(crate) mod tunnel;
 pub mod tzsp;
 mod vni;

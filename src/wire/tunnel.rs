@@ -4,18 +4,15 @@
 //! [`vxlan::decapsulate`](super::vxlan::decapsulate). All of them yield a [`Decapsulated`] or a
 //! [`DropReason`], so that nothing behind them has to know which encapsulation it was.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
-
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::inner;
 use super::reason::reasons;
 use super::stamp::Stamp;
 use super::table::encapsulations;
+use super::text::as_text;
 use super::vni::Vni;
 
 /// Declares [`Encapsulation`] by the table.
@@ -135,18 +132,7 @@ impl FromStr for Scope {
     }
 }
 
-impl Serialize for Scope {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Scope {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
-    }
-}
+as_text!(Scope);
 
 /// The kind of header that a frame begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
