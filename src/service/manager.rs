@@ -85,7 +85,22 @@ fn connected(to: &OsStr) -> io::Result<UnixDatagram> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    use std::io::IoSliceMut;
     use std::os::fd::AsFd;
+
+    /// Receives what was told, and how many descriptors came with it.
+    fn received(manager: &UnixDatagram) -> (String, usize) {
+        let (mut bytes, mut room) = ([0; 64], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))]);
+        let mut handed = RecvAncillaryBuffer::new(&mut room);
+        let length =
+            recvmsg(manager, &mut [IoSliceMut::new(&mut bytes)], &mut handed, RecvFlags::empty()).unwrap().bytes;
+        let descriptors = handed.drain().map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => descriptors.count(),
+            _ => panic!("something else was handed over"),
+        });
+        (String::from_utf8(bytes[..length].to_vec()).unwrap(), descriptors.sum())
+    }
 
     #[test]
     fn what_is_told_arrives_as_it_is_with_the_descriptor() {
@@ -102,12 +117,8 @@ mod tests {
             let (_reader, writer) = io::pipe().unwrap();
             told.tell(&[NotifyState::Ready, NotifyState::Status("well")], None).unwrap();
             told.tell(&[NotifyState::FdStore, NotifyState::FdName("x")], Some(writer.as_fd())).unwrap();
-            let mut bytes = [0; 64];
-            let mut next = || {
-                let length = manager.recv(&mut bytes).unwrap();
-                String::from_utf8(bytes[..length].to_vec()).unwrap()
-            };
-            assert_eq!([next(), next()], ["READY=1\nSTATUS=well\n", "FDSTORE=1\nFDNAME=x\n"]);
+            assert_eq!(received(&manager), ("READY=1\nSTATUS=well\n".to_owned(), 0));
+            assert_eq!(received(&manager), ("FDSTORE=1\nFDNAME=x\n".to_owned(), 1));
         }
     }
 
@@ -125,9 +136,7 @@ mod tests {
         let (_reader, writer) = io::pipe().unwrap();
         for descriptor in [None, Some(writer.as_fd())] {
             told.tell(&[NotifyState::Ready], descriptor).unwrap();
-            let mut bytes = [0; 64];
-            let length = second.recv(&mut bytes).unwrap();
-            assert_eq!(&bytes[..length], b"READY=1\n");
+            assert_eq!(received(&second), ("READY=1\n".to_owned(), descriptor.iter().count()));
         }
     }
 
