@@ -31,7 +31,7 @@ pub(crate) use fast_path::{Account, Counted, FastPath, Redirected};
 pub(crate) use live::Refusing;
 pub use live::{LiveSource, Offline};
 pub(crate) use open::{FILE, Front, OpenError, Opened, SourcePlan, Sources, Way, open};
-pub(crate) use owner::has_vni;
+pub(crate) use owner::has_vni_as_vxlan;
 pub use port::Listener;
 pub(crate) use port::Portless;
 pub use steering::Steering;

@@ -21,7 +21,7 @@ const MIX: u32 = 0x9e37_79b1;
 const VNI: usize = 4;
 
 /// Says whether every header of this encapsulation has the session's VNI where VXLAN has it.
-pub(crate) fn has_vni(encapsulation: Encapsulation) -> bool {
+pub(crate) fn has_vni_as_vxlan(encapsulation: Encapsulation) -> bool {
     matches!(encapsulation, Encapsulation::Vxlan | Encapsulation::Gpe | Encapsulation::Geneve)
 }
 
@@ -36,7 +36,7 @@ impl Rule {
     /// Returns what the filter of a group goes by that has this encapsulation.
     pub(super) fn of(self, encapsulation: Encapsulation) -> Steered {
         match self.steering {
-            Steering::Session if has_vni(encapsulation) => Steered::Session { mask: self.vni_mask.bits() },
+            Steering::Session if has_vni_as_vxlan(encapsulation) => Steered::Session { mask: self.vni_mask.bits() },
             Steering::Session => Steered::Source,
             Steering::Flow => Steered::Flow,
         }

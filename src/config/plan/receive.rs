@@ -9,7 +9,7 @@ use crate::pipeline::{OutputPlan, PipelinePlan};
 use crate::setting::key;
 use crate::source::bpf::{Attach, BpfPlan};
 use crate::source::udp::UdpPlan;
-use crate::source::{Listener, Steering, Way, has_vni};
+use crate::source::{Listener, Steering, Way, has_vni_as_vxlan};
 use crate::wire::{Carrier, Encapsulation};
 
 /// The most receiving threads.
@@ -73,7 +73,10 @@ pub(super) fn program(
     });
     only_bpf(settings, wrong);
     // Where the program only may receive, sockets do in its place.
-    if receive.source == Way::Bpf && !udp.listen.is_empty() && !udp.listen.iter().any(|at| has_vni(at.encapsulation)) {
+    if receive.source == Way::Bpf
+        && !udp.listen.is_empty()
+        && !udp.listen.iter().any(|at| has_vni_as_vxlan(at.encapsulation))
+    {
         let (said, listen) = (settings.origins.said(&key::SOURCE), settings.origins.said(&key::LISTEN));
         wrong.push(PlanError::NoVni { said, listen });
     }

@@ -15,7 +15,7 @@ use super::source::BpfSource;
 use crate::source::Steering;
 use crate::source::allowed::Allowed;
 use crate::source::fast_path::Account;
-use crate::source::owner::has_vni;
+use crate::source::owner::has_vni_as_vxlan;
 use crate::source::udp::{Listening, UdpPlan, UdpSource};
 use crate::sys::ring::Ring;
 
@@ -47,7 +47,8 @@ pub(crate) fn open(
 ) -> Result<Fast, BpfError> {
     // The program picks the ring by the VNI where VXLAN has it. What has none there comes by the
     // sockets.
-    let taken = udp.listen.iter().zip(&listening.addresses).filter(|(listener, _)| has_vni(listener.encapsulation));
+    let taken =
+        udp.listen.iter().zip(&listening.addresses).filter(|(listener, _)| has_vni_as_vxlan(listener.encapsulation));
     let addresses: Vec<SocketAddr> = taken.map(|(_, address)| *address).collect();
     if addresses.is_empty() {
         return Err(BpfError::NoVni);
