@@ -44,24 +44,39 @@ impl Strip {
         }
     }
 
-    /// Takes off the wraps within the first one, and hands on what is in them.
-    #[inline]
+    /// Hands on what is in the first wrap, or in the last of those within it. Most captures have
+    /// one wrap on each frame, and then nothing of it has to be in memory.
+    #[inline(always)]
     fn unwrapped(&mut self, frame: &Frame<'_>, wrap: &Unwrapped<'_>, step: &mut Step) {
-        let (mut wrap, mut wraps) = (wrap, 1);
-        let mut within;
+        if self.depth > 1 {
+            self.unwrapped_further(frame, *wrap, step);
+        } else {
+            self.hand_on(frame, wrap, 1, step);
+        }
+    }
+
+    /// Takes off the wraps within the first one, and hands on what is in them.
+    #[inline(never)]
+    fn unwrapped_further(&mut self, frame: &Frame<'_>, mut wrap: Unwrapped<'_>, step: &mut Step) {
+        let mut wraps = 1;
         while wraps < self.depth {
             let framing = if wrap.inner.bare.is_some() { Framing::Ip } else { Framing::Ethernet };
             // What is no wrap, or none that can be taken off, is the frame.
-            let Ok(mut inner) = unwrap(framing, wrap.inner.frame, &self.ports) else { break };
+            let Ok(mut within) = unwrap(framing, wrap.inner.frame, &self.ports) else { break };
             // What the outer wrap says goes for what is in it, too, but for its number: that counts
             // the frames of the outer session, of which each session within has some.
-            inner.inner.scope = inner.inner.scope.or(wrap.inner.scope);
-            inner.inner.direction = inner.inner.direction.or(wrap.inner.direction);
-            inner.inner.stamp = inner.inner.stamp.or(wrap.inner.stamp);
-            within = inner;
-            wrap = &within;
+            within.inner.scope = within.inner.scope.or(wrap.inner.scope);
+            within.inner.direction = within.inner.direction.or(wrap.inner.direction);
+            within.inner.stamp = within.inner.stamp.or(wrap.inner.stamp);
+            wrap = within;
             wraps += 1;
         }
+        self.hand_on(frame, &wrap, wraps, step);
+    }
+
+    /// Hands on the frame that was in so many wraps, of which this is the innermost.
+    #[inline(always)]
+    fn hand_on(&mut self, frame: &Frame<'_>, wrap: &Unwrapped<'_>, wraps: u32, step: &mut Step) {
         self.counts.wrapped(wraps);
         let datagram = Datagram {
             length: wrap.length,

@@ -149,7 +149,7 @@ impl Step {
     }
 
     /// Does with a datagram what [`Step::datagram`] does, where somebody else has decapsulated it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, datagram: &Datagram<'_>, inner: Result<&Decapsulated<'_>, DropReason>) {
         self.counters.received.add(1);
         self.counters.received_bytes.add(datagram.length as u64);

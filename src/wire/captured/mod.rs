@@ -203,7 +203,7 @@ impl From<Uncarried> for Refused {
 ///
 /// # Errors
 /// There is no wrap, or no frame in it.
-#[inline]
+#[inline(always)]
 pub fn unwrap<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Unwrapped<'a>, Refused> {
     match unwrap_plain(framing, frame, ports) {
         Some(unwrapped) => Ok(unwrapped),
