@@ -325,8 +325,8 @@ makes_a_debian() { [ "$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null; }
 # from nothing, so it is none of the jobs in order.
 release() { packaging/release "$tools" "$cargo_deb_version" "$cargo_generate_rpm_version"; }
 
-# Compiled, and each run once: that they work, not how fast.
-bench() { cargo test --locked --benches --profile release -- --test; }
+# Compiled as the tests are, and each run once: that they work, not how fast.
+bench() { cargo test --locked --bench pipeline -- --test; }
 
 # Feeds each fuzz target for three seconds, over its seeds and what was kept. Every run begins with the same number: it
 # is to tell what a change has broken, and what nobody has found yet is for longer runs: fuzz/run 3600

@@ -202,7 +202,7 @@ fn rules(count: u32) -> Rules {
         source: Some(format!("10.{}.{}.0/24", n % 256, n * 7 % 256).parse().unwrap()),
         destination: Some("0.0.0.0/0".parse().unwrap()),
         source_ports: None,
-        ports: Some(Ports { first: n as u16 * 100, last: n as u16 * 100 + n as u16 % 50 }),
+        ports: Some(Ports { first: (n * 100) as u16, last: (n * 100 + n % 50) as u16 }),
     };
     Rules::new(&(1..=count).map(rule).collect::<Vec<_>>()).unwrap()
 }
