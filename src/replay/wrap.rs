@@ -42,7 +42,7 @@ const TARGET: [u8; 4] = [192, 0, 2, 2];
 
 /// A header under construction.
 #[derive(Debug)]
-pub(crate) struct Header {
+struct Header {
     bytes: [u8; LONGEST],
     length: usize,
 }
@@ -84,13 +84,15 @@ impl Wrap {
     }
 
     /// Says whether it can go over IP itself.
-    pub(super) fn goes_over_ip(self) -> bool {
+    #[must_use]
+    pub fn goes_over_ip(self) -> bool {
         self.encapsulation() == Encapsulation::Gre
     }
 
     /// Returns the header of the frame with this number, and what stands behind it; nothing where
     /// the frame is no IP packet and only such can be wrapped.
-    pub(crate) fn wrap(self, vni: Vni, number: u32, frame: &[u8]) -> Option<(Header, &[u8])> {
+    #[must_use]
+    pub fn wrap(self, vni: Vni, number: u32, frame: &[u8]) -> Option<(impl AsRef<[u8]> + use<>, &[u8])> {
         let mut header = Header { bytes: [0; LONGEST], length: 0 };
         let [a, b, c] = vni.to_be_bytes();
         let sequence = number.to_be_bytes();
