@@ -53,8 +53,11 @@ impl Strip {
             let framing = if wrap.inner.bare.is_some() { Framing::Ip } else { Framing::Ethernet };
             // What is no wrap, or none that can be taken off, is the frame.
             let Ok(mut inner) = unwrap(framing, wrap.inner.frame, &self.ports) else { break };
-            // What the outer wrap says goes for what is in it, too, but for its number: that counts
-            // the frames of the outer session, of which each session within has some.
+            // What the outer wrap says goes for what is in it, too, but for its number: that is one
+            // of its own tunnel, in which frames of other sessions come as well.
+            if wrap.inner.sequence.is_some() {
+                step.number(wrap.source, &wrap.inner);
+            }
             inner.inner.scope = inner.inner.scope.or(wrap.inner.scope);
             inner.inner.direction = inner.inner.direction.or(wrap.inner.direction);
             inner.inner.stamp = inner.inner.stamp.or(wrap.inner.stamp);
