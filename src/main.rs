@@ -391,8 +391,10 @@ fn run(args: &RunArgs, ready: Ready, console: &Console) -> anyhow::Result<ExitCo
     }
     let capture = sensor.capture.clone();
     let mut outcome = sensor.conduct(&signals, console);
-    let unwhole = capture.as_ref().map(|capture| capture.unwhole()).unwrap_or_default();
-    let losses = Losses::of(&outcome.snapshot).with_unwhole(unwhole);
+    let mut losses = Losses::of(&outcome.snapshot);
+    if let Some(capture) = &capture {
+        losses = losses.with_unwhole(capture.unwhole()).with_unknown(capture.unknown());
+    }
     // A reader that has gone away is not an error of the sensor's.
     if let Err(error) = print(&outcome, &losses, settings.run.ledger, &plan)
         && error.kind() != io::ErrorKind::BrokenPipe

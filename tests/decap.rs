@@ -98,8 +98,8 @@ fn assert_closes(summary: &Value) {
     let frames = &summary["frames"];
     let number = |value: &Value| value.as_u64().unwrap();
     let sum = |value: &Value| value.as_object().unwrap().values().map(number).sum::<u64>();
-    let right =
-        number(&frames["received"]) + number(&frames["joined"]) + sum(&frames["others"]) + sum(&frames["outer"]);
+    let of_mirrors = number(&frames["received"]) + number(&frames["joined"]) + sum(&frames["outer"]);
+    let right = of_mirrors + sum(&frames["others"]) + number(&frames["unknown"]);
     assert_eq!(number(&frames["read"]), right, "{frames}");
 }
 
@@ -126,10 +126,15 @@ fn what_the_generator_wrapped_comes_out_byte_for_byte() {
 
 /// A frame in ERSPAN, type II, with this number.
 fn erspan(number: u32) -> Vec<u8> {
+    erspan_of(1, number, &[number as u8; 60])
+}
+
+/// Wraps a frame in ERSPAN, type II, from this switch with this number.
+fn erspan_of(switch: u8, number: u32, frame: &[u8]) -> Vec<u8> {
     let header = [&[0x10, 0, 0x88, 0xbe], &number.to_be_bytes()[..], &[0x10, 0, 0, 7, 0, 0, 0, 0]].concat();
-    let total = (20 + header.len() + 60) as u8;
-    let ip = [0x45, 0, 0, total, 0, 0, 0x40, 0, 64, 47, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
-    [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0], &ip[..], &header, &[number as u8; 60]].concat()
+    let total = (20 + header.len() + frame.len()) as u8;
+    let ip = [0x45, 0, 0, total, 0, 0, 0x40, 0, 64, 47, 0, 0, 10, 0, 0, switch, 10, 0, 0, 2];
+    [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0], &ip[..], &header, frame].concat()
 }
 
 #[test]
@@ -141,6 +146,39 @@ fn what_was_lost_before_the_capture_is_known_by_the_numbers_of_the_sender() {
     assert_closes(&summary);
     for counted in [&summary["ledger"], &summary["ledger"]["sessions"][0]] {
         assert_eq!((&counted["upstream_missed"], &counted["upstream_late"]), (&4.into(), &1.into()));
+    }
+}
+
+#[test]
+fn the_numbers_of_a_wrap_are_those_of_its_own_tunnel() {
+    let plain = [3; 60];
+    let [seven, eight] = [7, 8].map(|vni| wrapped(&plain, vni));
+    // Switch 1 mirrors what hosts wrap, beside other frames: 4 and 8 are missing. What switch 2
+    // mirrors is all wrapped: 2 is missing. Within it are the numbers of switch 3, without 51.
+    let of_one = [(1, &plain[..]), (2, &seven), (3, &eight), (5, &plain), (6, &seven), (7, &plain), (9, &eight)];
+    let of_two = [(1, 50), (3, 52), (4, 53)].map(|(number, within)| (number, erspan_of(3, within, &plain)));
+    let of_two = of_two.iter().map(|(number, frame)| erspan_of(2, *number, frame));
+    let of_one = of_one.iter().map(|(number, frame)| erspan_of(1, *number, frame));
+    let mut path = tempfile::NamedTempFile::new().unwrap();
+    path.write_all(&pcap(&of_one.chain(of_two).collect::<Vec<_>>())).unwrap();
+    for (depth, missed, of_sessions) in [
+        ("1", 2 + 1, &[("10.0.0.1", 7, 2), ("10.0.0.2", 3, 1)][..]),
+        // That of switch 2 has no frame of its own, and the sum has what is missing there.
+        ("2", 2 + 1 + 1, &[("10.0.0.1", 3, 2), ("10.0.0.3", 3, 1), ("192.0.2.7", 2, 0), ("192.0.2.8", 2, 0)]),
+    ] {
+        let (code, summary, found) = strip(path.path(), &["--depth", depth]);
+        assert_eq!((code, found.len(), &summary["ledger"]["upstream_missed"]), (0, 10, &missed.into()), "{depth}");
+        assert_closes(&summary);
+        let sessions = summary["ledger"]["sessions"].as_array().unwrap();
+        let number = |value: &Value| value.as_u64().unwrap_or(0);
+        let told = |of: &Value| (of["source"].as_str().unwrap().to_owned(), number(&of["frames"]), of.clone());
+        let mut told: Vec<_> = sessions.iter().map(told).collect();
+        told.sort_by(|a, b| a.0.cmp(&b.0));
+        let told: Vec<_> = told
+            .iter()
+            .map(|(source, frames, of)| (source.as_str(), *frames, number(&of["upstream_missed"])))
+            .collect();
+        assert_eq!(told, of_sessions, "{depth}");
     }
 }
 

@@ -95,6 +95,7 @@ struct Frames {
     others: ByLabel,
     passed: u64,
     outer: ByLabel,
+    unknown: u64,
     wraps: BTreeMap<usize, u64>,
 }
 
@@ -129,6 +130,7 @@ impl Report {
             others: packets.others_by_reason().collect(),
             passed: counts.passed,
             outer: packets.outers_by_reason().collect(),
+            unknown: packets.unknown,
             wraps: wraps.filter(|(_, n)| *n > 0).collect(),
         }
     }
@@ -185,7 +187,8 @@ impl Report {
 
     /// Returns what was lost, by the ledger and before it.
     fn losses(&self) -> Losses {
-        Losses::of(&self.ledger).with_unwhole(self.counts.packets.outers_by_reason())
+        let packets = &self.counts.packets;
+        Losses::of(&self.ledger).with_unwhole(packets.outers_by_reason()).with_unknown(packets.unknown)
     }
 }
 
@@ -227,6 +230,9 @@ impl fmt::Display for Report {
         let outer: u64 = frames.outer.values().sum();
         if outer > 0 {
             row(f, "no whole datagram", outer, &listed(&frames.outer))?;
+        }
+        if frames.unknown > 0 {
+            row(f, "unknown", frames.unknown, "fragments whose first piece, which has the port, is not here")?;
         }
         if frames.wraps.keys().any(|wraps| *wraps > 1) {
             for (wraps, n) in &frames.wraps {

@@ -63,8 +63,11 @@ impl Strip {
             let framing = if wrap.inner.bare.is_some() { Framing::Ip } else { Framing::Ethernet };
             // What is no wrap, or none that can be taken off, is the frame.
             let Ok(mut within) = unwrap(framing, wrap.inner.frame, &self.ports) else { break };
-            // What the outer wrap says goes for what is in it, too, but for its number: that counts
-            // the frames of the outer session, of which each session within has some.
+            // What the outer wrap says goes for what is in it, too, but for its number: that is one
+            // of its own tunnel, in which frames of other sessions come as well.
+            if wrap.inner.sequence.is_some() {
+                step.number(wrap.source, &wrap.inner);
+            }
             within.inner.scope = within.inner.scope.or(wrap.inner.scope);
             within.inner.direction = within.inner.direction.or(wrap.inner.direction);
             within.inner.stamp = within.inner.stamp.or(wrap.inner.stamp);

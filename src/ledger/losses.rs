@@ -39,6 +39,8 @@ pub struct Losses {
     besides: Vec<(String, u64)>,
     /// The VNIs whose frames are not allowed, as far as they are known.
     whose: String,
+    /// Fragments of which nobody knows whether something is lost with them.
+    unknown: u64,
 }
 
 /// The counter of frames that are not allowed, whose VNIs are known.
@@ -83,7 +85,7 @@ impl Losses {
         lost.sort_unstable_by(|(a, m), (b, n)| (Reverse(m), a).cmp(&(Reverse(n), b)));
         besides.sort_by_key(|(_, n)| Reverse(*n));
         let arrived = snapshot.datagrams.received + snapshot.datagrams.kernel_dropped;
-        Self { arrived, missing: before + most, lost, besides, whose: whose(snapshot) }
+        Self { arrived, missing: before + most, lost, besides, whose: whose(snapshot), unknown: 0 }
     }
 
     /// Adds frames of a capture that are no whole datagram, by reason. The ledger has none of them.
@@ -96,6 +98,13 @@ impl Losses {
         }
         self.lost.sort_unstable_by(|(a, m), (b, n)| (Reverse(m), a).cmp(&(Reverse(n), b)));
         self
+    }
+
+    /// Says that there were so many fragments in a capture, of which nobody knows whether they are
+    /// of a mirror. The ledger has none of them.
+    #[must_use]
+    pub fn with_unknown(self, unknown: u64) -> Self {
+        Self { unknown, ..self }
     }
 
     /// Datagrams and frames lost, of all places together.
@@ -118,7 +127,11 @@ impl Losses {
     #[must_use]
     pub(crate) fn share(&self) -> String {
         if self.total() == 0 {
-            return if self.arrived == 0 { "nothing was received".into() } else { "nothing was lost".into() };
+            return match (self.arrived, self.unknown) {
+                (0, _) => "nothing was received".into(),
+                (_, 0) => "nothing was lost".into(),
+                _ => "nothing is known to be lost".into(),
+            };
         }
         let permille = u128::from(self.missing) * 1000 / u128::from(self.arrived.max(1));
         match permille.min(1000) {
@@ -198,6 +211,10 @@ impl fmt::Display for Losses {
                 Place::Output(name, reason) => write!(f, "{lost} frame{s} of output {name} ({reason})")?,
             }
         }
+        if self.unknown > 0 {
+            let s = if self.unknown == 1 { "" } else { "s" };
+            write!(f, "; unknown: {} fragment{s} whose first piece is not here", HumanCount(self.unknown))?;
+        }
         let besides = self.besides_since(self);
         if besides.is_empty() { Ok(()) } else { write!(f, "; besides: {besides}") }
     }
@@ -252,6 +269,18 @@ mod tests {
                     (outer_fragment)";
         assert_eq!((losses.to_string().as_str(), losses.total()), (text, 2));
         assert_eq!(super::tests::losses(&ledger(8)).with_unwhole([]).to_string(), "nothing was lost");
+    }
+
+    #[test]
+    fn of_what_may_be_lost_is_not_said_that_nothing_was() {
+        let said = |received, unknown| losses(&ledger(received)).with_unknown(unknown).to_string();
+        assert_eq!(said(8, 0), "nothing was lost");
+        assert_eq!(said(8, 1), "nothing is known to be lost; unknown: 1 fragment whose first piece is not here");
+        assert_eq!(said(0, 1000), "nothing was received; unknown: 1,000 fragments whose first piece is not here");
+        let lost = losses(&ledger(8)).with_unwhole([("cut_short", 2)]).with_unknown(2);
+        let text = "LOST 20 %: 2 frames without a whole datagram (cut_short); unknown: 2 fragments whose first piece \
+                    is not here";
+        assert_eq!((lost.to_string().as_str(), lost.total()), (text, 2));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! offers the frame to the outputs.
 
 use std::mem;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -158,6 +159,17 @@ impl Step {
             Ok(inner) => self.unwrapped(datagram, inner),
             Err(reason) => self.counters.dropped(reason).add(1),
         }
+    }
+
+    /// Counts what the number of a wrap tells that is around another. It counts what the wrap's own
+    /// session has, with this source, though the frame is of the session within.
+    #[inline(never)]
+    pub(crate) fn number(&mut self, source: Ipv6Addr, wrap: &Decapsulated<'_>) {
+        let &Decapsulated { encapsulation, scope, sequence: Some(number), .. } = wrap else { return };
+        let session = Session { encapsulation, source, scope, vni: self.vni_mask.of(wrap.vni) };
+        let none = Timestamp::from_ns(0);
+        let id = self.sessions.add(session, 0, 0, [none, none]);
+        count_number(&self.counters, &mut self.sequences, id, number);
     }
 
     /// Says whether nothing in a header is to be looked at, but for the session.

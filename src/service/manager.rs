@@ -36,6 +36,12 @@ impl Manager {
         Self(env::var_os("NOTIFY_SOCKET").map(Way::new))
     }
 
+    /// Connects to a manager that listens there.
+    #[cfg(test)]
+    pub(super) fn at(path: &std::path::Path) -> Self {
+        Self(Some(Way::new(path.into())))
+    }
+
     /// Tells the manager this, and hands it a descriptor if there is one.
     ///
     /// # Errors

@@ -73,6 +73,12 @@ impl Store {
         Self { inherited: Mutex::new(inherited), ..Self::default() }
     }
 
+    /// Has them kept by a manager that listens there.
+    #[cfg(test)]
+    pub(crate) fn kept_by(self, manager: &std::path::Path) -> Self {
+        Self { manager: Arc::new(Manager::at(manager)), keeps: true, ..self }
+    }
+
     /// Says whether descriptors are kept until the next process.
     #[must_use]
     pub(crate) fn keeps(&self) -> bool {

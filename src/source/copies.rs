@@ -105,6 +105,14 @@ pub(super) struct Told {
     pub(super) copies: u64,
 }
 
+impl Worker {
+    /// A worker of the process before this one, which tells nothing more.
+    fn of(record: &Record) -> Self {
+        let told = Told { drops: total(record), copies: record.copies };
+        Self { begun: record.begun, settled: told, last: told }
+    }
+}
+
 impl Copies {
     /// Makes copies between this many workers, without a socket yet.
     pub(super) fn new(workers: usize) -> Self {
@@ -128,9 +136,7 @@ impl Copies {
     pub(super) fn go_on_from(&self, records: &Records) {
         self.with(|inner| {
             for (worker, record) in inner.workers.iter_mut().zip(&records.workers) {
-                let drops = record.drops.iter().map(|drops| drops.total).sum();
-                let told = Told { drops, copies: record.copies };
-                *worker = Worker { begun: record.begun, settled: told, last: told };
+                *worker = Worker::of(record);
                 inner.told += record.counted;
             }
         });
@@ -270,6 +276,20 @@ impl Inner {
             page.write(record);
         }
     }
+}
+
+/// Returns the drops of all sockets of a record.
+fn total(record: &Record) -> u64 {
+    record.drops.iter().map(|drops| drops.total).sum()
+}
+
+/// Returns how many datagrams more were dropped than workers that have ended have counted: each was
+/// told only of what was settled. That is exact where nothing was given to all, and else a bound
+/// from below.
+pub(super) fn uncounted(records: &Records) -> u64 {
+    let workers: Vec<Worker> = records.workers.iter().map(Worker::of).collect();
+    let counted = records.workers.iter().map(|record| record.counted).sum();
+    dropped(&workers, total(&records.shared)).saturating_sub(counted)
 }
 
 /// Returns the kernel's drop counter of a socket.

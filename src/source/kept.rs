@@ -125,7 +125,13 @@ impl Kept {
         }
         // By another steering, other datagrams are copies.
         let has_others = |listener: &Listener| has_others(*listener, workers, rule, records.as_ref());
-        let goes_on = is_known && !listen.iter().any(has_others);
+        let is_mixed = listen.iter().any(has_others);
+        let goes_on = is_known && !is_mixed;
+        if is_mixed && records.is_some() {
+            // Once there is another filter, what was written down is not true of what is queued. A
+            // process that dies between the two must not leave it.
+            store.close([STATE]);
+        }
         let kept: &[Listener] = if found.is_empty() { &[] } else { &others };
         let mut named = |name: String| found.extract_if(.., |(of, _)| *of == name).map(|(_, socket)| socket).next();
         groups.extend(kept.iter().map(|&listener| Group {
@@ -186,6 +192,11 @@ impl Kept {
     /// Returns what was counted.
     pub(super) fn records(&self) -> Option<&Records> {
         self.records.as_ref().filter(|_| self.goes_on)
+    }
+
+    /// Returns what was counted, where that does not go on.
+    pub(super) fn left_off(&self) -> Option<&Records> {
+        self.records.as_ref().filter(|_| !self.goes_on)
     }
 
     /// Returns what a worker has counted.

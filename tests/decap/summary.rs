@@ -51,9 +51,7 @@ fn what_is_no_whole_datagram_is_lost() {
 
 #[test]
 fn fragments_in_front_of_the_first_are_of_no_mirror_if_that_is_of_none() {
-    let mut bystander = wrapped(&[3; 60], 7);
-    bystander[36..38].copy_from_slice(&53u16.to_be_bytes());
-    let [first, last] = fragments(&bystander, 64);
+    let [first, last] = fragments(&bystander(), 64);
     for (order, kept) in [([&first, &last], 2), ([&last, &first], 1)] {
         let mut input = tempfile::NamedTempFile::new().unwrap();
         input.write_all(&pcap(&order.map(Vec::clone))).unwrap();
@@ -62,6 +60,72 @@ fn fragments_in_front_of_the_first_are_of_no_mirror_if_that_is_of_none() {
         assert_eq!((code, found.len(), &summary["frames"]["passed"]), (0, kept, &kept.into()));
         assert_eq!(summary["frames"]["others"], serde_json::json!({"no_tunnel": 2}));
         assert_eq!(summary["frames"]["outer"], serde_json::json!({}));
+    }
+}
+
+/// Makes a datagram to a port that is none of a mirror's.
+fn bystander() -> Vec<u8> {
+    let mut bystander = wrapped(&[3; 60], 7);
+    bystander[36..38].copy_from_slice(&53u16.to_be_bytes());
+    bystander
+}
+
+#[test]
+fn a_fragment_without_the_first_is_of_nobody_knows_what() {
+    let whole = wrapped(&[3; 60], 7);
+    let [first, last] = fragments(&whole, 64);
+    let [_, others] = fragments(&bystander(), 64);
+    let directory = tempfile::tempdir().unwrap();
+    let input = directory.path().join("in.pcap");
+    let unknown = "unknown: 1 fragment whose first piece is not here\n";
+    for (frames, unknowns, lost, headline) in [
+        // Of a mirror or not, the last piece alone is the same.
+        (vec![whole.clone(), others], 1, serde_json::json!({}), format!("nothing is known to be lost; {unknown}")),
+        (vec![whole.clone(), last], 1, serde_json::json!({}), format!("nothing is known to be lost; {unknown}")),
+        (
+            vec![whole.clone(), first],
+            0,
+            serde_json::json!({"outer_fragment": 1}),
+            "LOST 50 %: 1 frame without a whole datagram (outer_fragment)\n".into(),
+        ),
+    ] {
+        fs::write(&input, pcap(&frames)).unwrap();
+        let (code, summary, found) = strip(&input, &["--others", "pass"]);
+        assert_closes(&summary);
+        assert_eq!((code, found.len(), &summary["frames"]["unknown"]), (0, 1, &unknowns.into()), "{summary}");
+        assert_eq!((&summary["frames"]["outer"], &summary["frames"]["others"]), (&lost, &serde_json::json!({})));
+        let (_, text) = said(&frames, &[]);
+        assert!(text.contains(&headline) && !text.contains("nothing was lost"), "{text}");
+        assert_eq!(text.contains("fragments whose first piece, which has the port, is not here"), unknowns > 0);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vxtap"));
+        command.args(["run", "--no-control", "--write"]).arg(tempfile::tempdir_in(directory.path()).unwrap().path());
+        let output = command.arg("--source").arg(format!("file:{}", input.display())).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let (text, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains(&headline) && !text.contains("nothing was lost"), "{text}");
+        assert_eq!(log.contains("; unknown 1, fragments whose first piece is not in it"), unknowns > 0, "{log}");
+    }
+}
+
+#[test]
+fn fragments_that_the_capture_cut_are_of_what_the_first_is_of() {
+    let [of_mirror, of_other] = [wrapped(&[3; 60], 7), bystander()].map(|datagram| {
+        let pieces = fragments(&datagram, 64);
+        // The ports are kept of the first, and no more of the last.
+        pieces.map(|piece| piece[..42].to_vec())
+    });
+    for (frames, name, wanted) in [
+        (&of_mirror[..], "outer", serde_json::json!({"outer_fragment": 2})),
+        (&of_other[..], "others", serde_json::json!({"no_tunnel": 2})),
+        (&of_other[1..], "unknown", 1.into()),
+    ] {
+        for order in [frames.to_vec(), frames.iter().rev().cloned().collect()] {
+            let mut input = tempfile::NamedTempFile::new().unwrap();
+            input.write_all(&pcap(&order)).unwrap();
+            let (code, summary, _) = strip(input.path(), &[]);
+            assert_closes(&summary);
+            assert_eq!((code, &summary["frames"][name]), (0, &wanted), "{summary}");
+        }
     }
 }
 

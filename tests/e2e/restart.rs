@@ -252,6 +252,45 @@ fn another_number_of_workers_begins_anew_and_says_what_that_costs() {
 }
 
 #[test]
+fn under_another_mask_what_the_old_one_had_not_counted_is_counted() {
+    // What comes in 20 ms.
+    let arguments = "--workers 2 --receive-buffer 16KiB";
+    let Some(service) = Service::new(arguments, KEEPS) else { return };
+    service.pauses(arguments);
+    service.systemd.does(&format!("start {UNIT}"));
+    let stream = service.stream();
+    // Nothing is dropped any more when that one ends.
+    service.pauses("--workers 2 --receive-buffer 8MiB --vni-mask 0x00ffff");
+    let first = service.process();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // It is held up again and again, up to its end, so that its buffers run over all the time.
+        scope.spawn(|| {
+            for _ in 0..1000 {
+                if is_over.load(Ordering::Relaxed) || kill_process(first, Signal::STOP).is_err() {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(60));
+                let _ = kill_process(first, Signal::CONT);
+                thread::sleep(Duration::from_millis(3));
+            }
+        });
+        service.waits_for(&stream, rate());
+        service.restarts_with_a_gap(&stream);
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let (sent, counters) = service.ends(stream);
+    let ledgers = service.ledgers();
+    let [old, new] = ledgers.as_slice() else { panic!("{ledgers:?}") };
+    let total = |what: &str| old.counted(what) + new.counted(what);
+    assert!(old.counted("/kernel_dropped") > 0 && new.counted("/kernel_dropped") > 0, "{ledgers:?}");
+    assert_eq!((total("/refused_at_stop"), new.counted("/left_queued")), (0, 0));
+    assert_eq!(total("/kernel_dropped"), counters.refused_or_no_room, "of {sent}");
+    service.pair.assert_arrived(total("/received") + total("/kernel_dropped"), sent);
+    assert_eq!(service.said("receiving goes on with the sockets").len(), 1);
+}
+
+#[test]
 fn whoever_keeps_nothing_any_more_takes_over_all_and_leaves_nothing() {
     let Some(service) = Service::new("--workers 2 --http 127.0.0.1:9479", KEEPS) else { return };
     let stored = || service.systemd.property(UNIT, "NFileDescriptorStore");

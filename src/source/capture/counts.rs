@@ -1,12 +1,13 @@
 //! The frames of captures are counted by what they are.
 
+use super::fragments::GivenUp;
 use crate::wire::captured::Other;
 use crate::wire::outer::OuterError;
 
 /// The counts of frames before the ledger: what they are of.
 ///
 /// ```text
-/// read = received + joined + others + outer
+/// read = received + joined + others + outer + unknown
 /// ```
 ///
 /// `received` is the ledger's, which goes on from there.
@@ -20,6 +21,9 @@ pub(crate) struct Counts {
     pub(crate) others: [u64; Other::ALL.len()],
     /// Frames that are of a mirror and no whole datagram, by reason.
     pub(crate) outer: [u64; OuterError::ALL.len()],
+    /// Fragments of datagrams whose first piece did not come. That one has the port, so nobody
+    /// knows whether they are of a mirror.
+    pub(crate) unknown: u64,
 }
 
 impl Counts {
@@ -41,8 +45,9 @@ impl Counts {
     }
 
     /// Counts fragments whose datagram is never whole.
-    pub(super) fn lose_fragments(&mut self, frames: u64) {
-        self.outers(OuterError::OuterFragment, frames);
+    pub(super) fn give_up(&mut self, fragments: GivenUp) {
+        self.outers(OuterError::OuterFragment, fragments.of_mirrors);
+        self.unknown += fragments.unknown;
     }
 
     fn outers(&mut self, reason: OuterError, frames: u64) {
@@ -65,6 +70,6 @@ impl Counts {
 
     /// Returns the frames of which nothing came, or that came with another.
     pub(crate) fn not_received(&self) -> u64 {
-        self.joined + self.others.iter().chain(&self.outer).sum::<u64>()
+        self.joined + self.unknown + self.others.iter().chain(&self.outer).sum::<u64>()
     }
 }

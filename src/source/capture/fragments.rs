@@ -5,11 +5,15 @@
 //! whole, within bounds: as many datagrams and bytes as a host would keep. Where the bounds are
 //! met the oldest datagram is given up, and so is one whose pieces overlap: a host drops such
 //! packets, too (RFC 5722), for each reader would see something else in them.
+//!
+//! Of UDP the first piece alone has the ports. So what a datagram is of is known once that one is
+//! there, and where it never comes nobody knows.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use crate::wire::captured::Piece;
+use crate::wire::layers::protocol;
 
 /// Datagrams that wait for pieces at most.
 const DATAGRAMS: usize = 256;
@@ -34,11 +38,11 @@ struct Waiting {
     /// The length of the whole, once the last piece is there.
     length: Option<usize>,
     bytes: usize,
-    /// The frames that the pieces came in.
+    /// The frames that the pieces came in, as far as they are not counted.
     frames: u64,
-    /// True where it is known to be of no mirror, or never to become whole: its pieces are not
-    /// kept.
-    spoilt: Option<Spoilt>,
+    kind: Kind,
+    /// True where it can never become whole: its pieces are not kept.
+    is_spoilt: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +59,24 @@ impl Key {
     }
 }
 
+/// What a datagram is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spoilt {
+enum Kind {
+    /// The first piece did not come.
+    Unknown,
+    /// Its protocol is that of mirrors, or the first piece goes to a port of theirs.
+    Mirror,
     /// The first piece goes to a port that is no mirror's.
     Other,
-    /// Pieces overlap, or reach too far.
-    Bad,
+}
+
+/// Frames that had pieces of datagrams that were given up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct GivenUp {
+    /// Those of mirrors.
+    pub(super) of_mirrors: u64,
+    /// Those of which nobody knows what they are of.
+    pub(super) unknown: u64,
 }
 
 /// What came of a piece.
@@ -77,17 +93,27 @@ pub(super) enum Outcome {
     },
     /// It belongs to a datagram that is of no mirror.
     Other,
-    /// It is of a datagram that can never be whole. So many frames are lost with it, itself
-    /// included.
+    /// It is of a mirror's datagram that can never be whole. So many frames are lost with it,
+    /// itself included.
     Lost(u64),
 }
 
 impl Fragments {
     /// Adds a piece. `given_up` hears how many frames were given up for it.
-    pub(super) fn add(&mut self, piece: &Piece<'_>, given_up: &mut u64) -> Outcome {
+    pub(super) fn add(&mut self, piece: &Piece<'_>, given_up: &mut GivenUp) -> Outcome {
+        self.add_part(piece, true, given_up)
+    }
+
+    /// Adds a piece that the capture cut, so that its datagram can never be whole. `given_up` hears
+    /// how many frames were given up for it.
+    pub(super) fn add_cut(&mut self, piece: &Piece<'_>, given_up: &mut GivenUp) -> Outcome {
+        self.add_part(piece, false, given_up)
+    }
+
+    fn add_part(&mut self, piece: &Piece<'_>, is_whole: bool, given_up: &mut GivenUp) -> Outcome {
         let key = Key::of(piece);
         let is_new = !self.waiting.iter().any(|waiting| waiting.key == key);
-        *given_up += self.make_room(usize::from(is_new), piece.bytes.len());
+        self.make_room(usize::from(is_new), piece.bytes.len(), given_up);
         let place = match self.waiting.iter().position(|waiting| waiting.key == key) {
             Some(place) => place,
             None => {
@@ -96,18 +122,23 @@ impl Fragments {
             }
         };
         let Some(waiting) = self.waiting.get_mut(place) else { return Outcome::Waits };
-        match waiting.spoilt {
-            Some(Spoilt::Other) => return Outcome::Other,
-            Some(Spoilt::Bad) => return Outcome::Lost(1),
-            None => {}
+        if waiting.kind == Kind::Other {
+            return Outcome::Other;
+        }
+        waiting.frames += 1;
+        if piece.ports.is_some() {
+            waiting.kind = Kind::Mirror;
         }
         let before = waiting.bytes;
-        let added = waiting.add(piece);
+        let added = !waiting.is_spoilt && is_whole && waiting.add(piece);
         self.bytes = self.bytes + waiting.bytes - before;
         if !added {
-            let lost = waiting.frames;
-            self.bytes -= waiting.spoil(Spoilt::Bad);
-            return Outcome::Lost(lost);
+            self.bytes -= waiting.spoil();
+            return match waiting.kind {
+                Kind::Mirror => Outcome::Lost(std::mem::take(&mut waiting.frames)),
+                // The first piece may still come.
+                Kind::Unknown | Kind::Other => Outcome::Waits,
+            };
         }
         if !waiting.is_whole() {
             return Outcome::Waits;
@@ -121,44 +152,59 @@ impl Fragments {
     /// Notes that a first piece is of no mirror, so that the later ones are known to be none.
     /// Returns the frames that waited for it, which are of none either. `given_up` hears how many
     /// of others were given up for it.
-    pub(super) fn is_other(&mut self, piece: &Piece<'_>, given_up: &mut u64) -> u64 {
+    pub(super) fn is_other(&mut self, piece: &Piece<'_>, given_up: &mut GivenUp) -> u64 {
         let key = Key::of(piece);
         if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.key == key) {
-            let frames = waiting.frames;
-            self.bytes -= waiting.spoil(Spoilt::Other);
-            return frames;
+            self.bytes -= waiting.spoil();
+            let frames = std::mem::take(&mut waiting.frames);
+            if std::mem::replace(&mut waiting.kind, Kind::Other) != Kind::Mirror {
+                return frames;
+            }
+            // Another datagram of the same number, which never became whole.
+            given_up.of_mirrors += frames;
+            return 0;
         }
-        *given_up += self.make_room(1, 0);
-        self.waiting.push_back(Waiting { spoilt: Some(Spoilt::Other), ..Waiting::new(key) });
+        self.make_room(1, 0, given_up);
+        self.waiting.push_back(Waiting { kind: Kind::Other, ..Waiting::new(key) });
         0
     }
 
     /// Gives up all, and returns the frames that had them.
-    pub(super) fn give_up(&mut self) -> u64 {
+    pub(super) fn give_up(&mut self) -> GivenUp {
+        let mut given_up = GivenUp::default();
         self.bytes = 0;
-        self.waiting.drain(..).map(|waiting| waiting.frames).sum()
+        self.waiting.drain(..).for_each(|waiting| given_up.add(&waiting));
+        given_up
     }
 
     /// Gives up the oldest until there is room for so many more datagrams and bytes.
-    fn make_room(&mut self, datagrams: usize, bytes: usize) -> u64 {
-        let mut frames = 0;
+    fn make_room(&mut self, datagrams: usize, bytes: usize, given_up: &mut GivenUp) {
         while self.waiting.len() + datagrams > DATAGRAMS || self.bytes + bytes > BYTES {
             let Some(oldest) = self.waiting.pop_front() else { break };
             self.bytes -= oldest.bytes;
-            frames += oldest.frames;
+            given_up.add(&oldest);
         }
-        frames
+    }
+}
+
+impl GivenUp {
+    fn add(&mut self, datagram: &Waiting) {
+        match datagram.kind {
+            Kind::Unknown => self.unknown += datagram.frames,
+            // Those of others are counted as they come.
+            Kind::Mirror | Kind::Other => self.of_mirrors += datagram.frames,
+        }
     }
 }
 
 impl Waiting {
     fn new(key: Key) -> Waiting {
-        Waiting { key, pieces: Vec::new(), length: None, bytes: 0, frames: 0, spoilt: None }
+        let kind = if key.protocol == protocol::GRE { Kind::Mirror } else { Kind::Unknown };
+        Waiting { key, pieces: Vec::new(), length: None, bytes: 0, frames: 0, kind, is_spoilt: false }
     }
 
     /// Adds a piece. Returns `false` where the whole can never be.
     fn add(&mut self, piece: &Piece<'_>) -> bool {
-        self.frames += 1;
         let end = piece.offset + piece.bytes.len();
         let is_aligned = piece.bytes.len().is_multiple_of(8) || !piece.more;
         if end > LARGEST || !is_aligned || piece.bytes.is_empty() {
@@ -191,10 +237,9 @@ impl Waiting {
     }
 
     /// Keeps no pieces any more. Returns the bytes that they had.
-    fn spoil(&mut self, spoilt: Spoilt) -> usize {
-        self.spoilt = Some(spoilt);
+    fn spoil(&mut self) -> usize {
+        self.is_spoilt = true;
         self.pieces.clear();
-        self.frames = 0;
         std::mem::take(&mut self.bytes)
     }
 }
@@ -219,9 +264,18 @@ mod tests {
         Piece { source, destination, id, protocol: 17, offset, more, ports: None, bytes }
     }
 
+    /// Makes the first piece of a datagram to a port of mirrors.
+    fn first(id: u32, end: usize) -> Piece<'static> {
+        Piece { ports: Some([50_000, 4789]), ..piece(id, 0, end) }
+    }
+
+    fn sum(given_up: GivenUp) -> u64 {
+        given_up.of_mirrors + given_up.unknown
+    }
+
     /// Adds pieces of datagram 1, and returns what came of each.
     fn add(fragments: &mut Fragments, pieces: &[(usize, usize)]) -> Vec<Outcome> {
-        let add = |&(offset, end): &(usize, usize)| fragments.add(&piece(1, offset, end), &mut 0);
+        let add = |&(offset, end): &(usize, usize)| fragments.add(&piece(1, offset, end), &mut GivenUp::default());
         pieces.iter().map(add).collect()
     }
 
@@ -231,7 +285,7 @@ mod tests {
             let mut fragments = Fragments::default();
             let whole = Outcome::Whole { bytes: DATA.to_vec(), others: 2 };
             assert_eq!(add(&mut fragments, &order), [Outcome::Waits, Outcome::Waits, whole], "{order:?}");
-            assert_eq!((fragments.bytes, fragments.give_up()), (0, 0), "nothing is left");
+            assert_eq!((fragments.bytes, sum(fragments.give_up())), (0, 0), "nothing is left");
         }
     }
 
@@ -249,7 +303,7 @@ mod tests {
             let lost: u64 = came.iter().map(|came| if let Outcome::Lost(frames) = came { *frames } else { 0 }).sum();
             let whole = came.iter().any(|came| matches!(came, Outcome::Whole { .. }));
             assert!(!whole, "{came:?}");
-            assert_eq!(lost + fragments.give_up(), 3, "{order:?}");
+            assert_eq!(lost + sum(fragments.give_up()), 3, "{order:?}");
             assert_eq!(fragments.bytes, 0);
         }
     }
@@ -258,26 +312,54 @@ mod tests {
     fn those_of_others_are_known_by_the_first() {
         let mut fragments = Fragments::default();
         assert_eq!(add(&mut fragments, &[(16, 32)]), [Outcome::Waits]);
-        let mut given_up = 0;
+        let mut given_up = GivenUp::default();
         assert_eq!(fragments.is_other(&piece(1, 0, 16), &mut given_up), 1, "the one that waited");
         assert_eq!(add(&mut fragments, &[(32, 40)]), [Outcome::Other]);
         assert_eq!(fragments.is_other(&piece(2, 0, 16), &mut given_up), 0);
-        assert_eq!((fragments.bytes, fragments.give_up(), given_up), (0, 0, 0));
+        assert_eq!((fragments.bytes, sum(fragments.give_up()), sum(given_up)), (0, 0, 0));
         assert_eq!(add(&mut fragments, &[(16, 32)]), [Outcome::Waits]);
         let others = (2..).take(DATAGRAMS).map(|id| fragments.is_other(&piece(id, 0, 16), &mut given_up));
-        assert_eq!((others.sum::<u64>(), given_up), (0, 1), "given up for others is not one of them");
+        assert_eq!((others.sum::<u64>(), sum(given_up)), (0, 1), "given up for others is not one of them");
+    }
+
+    #[test]
+    fn what_a_datagram_is_of_is_known_by_the_first_piece_or_by_nobody() {
+        let (mut fragments, mut given_up) = (Fragments::default(), GivenUp::default());
+        // Pieces that overlap, of which the first comes last, and one more behind it.
+        let overlapping = [(16, 32), (24, 40)];
+        assert_eq!(add(&mut fragments, &overlapping), [Outcome::Waits, Outcome::Waits]);
+        assert_eq!(fragments.add(&first(1, 16), &mut given_up), Outcome::Lost(3));
+        assert_eq!(add(&mut fragments, &[(32, 40)]), [Outcome::Lost(1)]);
+        // One that the capture cut, and the first that it cut as well.
+        assert_eq!(fragments.add_cut(&piece(2, 16, 40), &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.add_cut(&first(2, 16), &mut given_up), Outcome::Lost(2));
+        // Such of others.
+        assert_eq!(fragments.add_cut(&piece(3, 16, 40), &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.is_other(&piece(3, 0, 16), &mut given_up), 1);
+        // Another datagram of the same number was of a mirror.
+        assert_eq!(fragments.add(&first(4, 16), &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.is_other(&piece(4, 0, 16), &mut given_up), 0);
+        assert_eq!(std::mem::take(&mut given_up), GivenUp { of_mirrors: 1, unknown: 0 });
+        // What has no first piece, what has one, and GRE, which has no ports.
+        assert_eq!(fragments.add(&piece(5, 16, 32), &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.add_cut(&piece(5, 32, 40), &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.add(&first(6, 16), &mut given_up), Outcome::Waits);
+        let gre = Piece { protocol: protocol::GRE, ..piece(7, 16, 32) };
+        assert_eq!(fragments.add(&gre, &mut given_up), Outcome::Waits);
+        assert_eq!((fragments.give_up(), fragments.bytes), (GivenUp { of_mirrors: 2, unknown: 2 }, 0));
+        assert_eq!(given_up, GivenUp::default());
     }
 
     #[test]
     fn the_oldest_is_given_up_for_more() {
-        let (mut fragments, mut given_up) = (Fragments::default(), 0);
+        let (mut fragments, mut given_up) = (Fragments::default(), GivenUp::default());
         for id in 0..1000 {
             assert_eq!(fragments.add(&piece(id, 0, 16), &mut given_up), Outcome::Waits);
         }
-        assert_eq!(given_up as usize, 1000 - DATAGRAMS);
+        assert_eq!(sum(given_up) as usize, 1000 - DATAGRAMS);
         let whole = fragments.add(&piece(999, 16, 40), &mut given_up);
         assert!(matches!(whole, Outcome::Whole { others: 1, .. }), "{whole:?}");
-        assert_eq!(given_up as usize, 1000 - DATAGRAMS, "what completes a datagram needs no other's place");
-        assert_eq!(given_up + fragments.give_up(), 999);
+        assert_eq!(sum(given_up) as usize, 1000 - DATAGRAMS, "what completes a datagram needs no other's place");
+        assert_eq!(sum(given_up) + sum(fragments.give_up()), 999);
     }
 }

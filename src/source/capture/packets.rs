@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::counts::Counts;
-use super::fragments::{Fragments, Outcome};
-use crate::wire::captured::{Framing, Other, piece};
+use super::fragments::{Fragments, GivenUp, Outcome};
+use crate::wire::captured::{Framing, Other, part};
 use crate::wire::outer::OuterError;
 
 /// The packets of captures that are no datagrams of a mirror by themselves, and the counts of all.
@@ -35,29 +35,32 @@ impl Packets {
     /// datagram are known to be none. Those that came before are counted here: they are gone.
     pub(crate) fn other(&mut self, framing: Framing, frame: &[u8], reason: Other) {
         if reason == Other::NoTunnel
-            && let Some(first) = piece(framing, frame)
+            && let Some((first, _)) = part(framing, frame)
         {
-            let mut given_up = 0;
+            let mut given_up = GivenUp::default();
             let waited = self.fragments.is_other(&first, &mut given_up);
-            self.counts.lose_fragments(given_up);
+            self.counts.give_up(given_up);
             self.counts.others(reason, waited);
         }
     }
 
     /// Takes a packet that is no whole datagram for this reason.
     pub(crate) fn outer(&mut self, framing: Framing, frame: &[u8], reason: OuterError) -> Came {
-        let piece = if reason == OuterError::OuterFragment { piece(framing, frame) } else { None };
-        let Some(piece) = piece else {
+        let part = if reason == OuterError::OuterFragment { part(framing, frame) } else { None };
+        let Some((piece, is_whole)) = part else {
             self.counts.outer(reason);
             return Came::Nothing;
         };
-        let mut given_up = 0;
-        let outcome = self.fragments.add(&piece, &mut given_up);
-        self.counts.lose_fragments(given_up);
+        let mut given_up = GivenUp::default();
+        let outcome = match is_whole {
+            true => self.fragments.add(&piece, &mut given_up),
+            false => self.fragments.add_cut(&piece, &mut given_up),
+        };
+        self.counts.give_up(given_up);
         match outcome {
             Outcome::Waits => Came::Nothing,
             Outcome::Lost(frames) => {
-                self.counts.lose_fragments(frames);
+                self.counts.give_up(GivenUp { of_mirrors: frames, unknown: 0 });
                 Came::Nothing
             }
             Outcome::Other => Came::Other,
@@ -70,6 +73,6 @@ impl Packets {
 
     /// Gives up the fragments that wait for others. No frame comes after this.
     pub(crate) fn end(&mut self) {
-        self.counts.lose_fragments(self.fragments.give_up());
+        self.counts.give_up(self.fragments.give_up());
     }
 }

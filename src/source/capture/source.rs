@@ -68,6 +68,12 @@ impl Readout {
         self.packets.lock().counts.outers_by_reason().collect()
     }
 
+    /// Returns how many fragments nobody knows to be of a mirror, or not.
+    #[must_use]
+    pub fn unknown(&self) -> u64 {
+        self.packets.lock().counts.unknown
+    }
+
     /// Notes that no frame comes any more, and why not if that is too early.
     fn over(&self, unread: Option<Unread>) -> Reading {
         *self.unread.lock() = unread;
@@ -82,13 +88,16 @@ impl Readout {
         let listed = |(label, frames): (&str, u64)| format!(", {label} {frames}");
         let others: String = counts.others_by_reason().map(listed).collect();
         let outer: String = counts.outers_by_reason().map(listed).collect();
-        let Counts { read, joined, .. } = *counts;
+        let Counts { read, joined, unknown, .. } = *counts;
         let mut text = format!("{read} frames of {} were read, {received} of a mirror", self.name);
         if joined > 0 {
             text += &format!(", {joined} more that are fragments of these");
         }
         if !others.is_empty() {
             text += &wording.put(&format!("; not of a mirror (--listen says what is){others}"));
+        }
+        if unknown > 0 {
+            text += &format!("; unknown {unknown}, fragments whose first piece is not in it");
         }
         match outer.as_str() {
             "" => tracing::info!("{text}"),

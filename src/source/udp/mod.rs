@@ -32,7 +32,7 @@ use socket2::Socket;
 
 use super::backlog::Backlog;
 use super::bind::{BindError, explain};
-use super::copies::{Copies, Told};
+use super::copies::{self, Copies, Told};
 use super::datagram::{Datagram, Received, Source};
 use super::drops::DropCounter;
 use super::group::{self, grow_receive_buffer, multicast, open, open_behind, set_receive_buffer};
@@ -50,6 +50,14 @@ use crate::wire::{Carrier, VniMask, address};
 
 /// The most batches of nothing but copies that are received one after the other.
 const COPIES: usize = 16;
+
+/// Bytes that a datagram in a receive buffer has at least, by the kernel's accounting: those of its
+/// two structures are twice as many.
+const LEAST: u32 = 256;
+
+/// Datagrams that can be on their way into a receive buffer at a time, at most: each CPU has one
+/// that a filter has steered and the buffer has not.
+const ON_THE_WAY: u64 = 1 << 12;
 
 /// The most addresses that can be listened on.
 pub(crate) const MAX_LISTEN: usize = 16;
@@ -82,9 +90,10 @@ struct Bound {
     refuses: bool,
     /// What the filter of its group goes by.
     steered: Steered,
-    /// True where it may still have datagrams that another filter has steered. Which of them are
-    /// copies nobody knows, so none is taken for one until the socket was found empty.
-    has_others: bool,
+    /// Datagrams that it may still have at most that another filter has steered. Which of them are
+    /// copies nobody knows, so none is taken for one until so many were read, or the socket was
+    /// found empty.
+    others: u64,
 }
 
 impl Bound {
@@ -179,6 +188,7 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
     if let (Some(copies), Some(records)) = (&copies, kept.records()) {
         copies.go_on_from(records);
     }
+    let uncounted = kept.left_off().map_or(0, copies::uncounted);
     let before = |number: u32| kept.record(number as usize).cloned().unwrap_or_else(|| Record::new(workers));
     let mut sources: Vec<UdpSource> = (0..workers)
         .map(|number| UdpSource {
@@ -190,7 +200,7 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
             leaves: false,
             record: Record::new(workers),
             before: before(number),
-            lost: if number == 0 { kept.lost } else { 0 },
+            lost: if number == 0 { kept.lost + uncounted } else { 0 },
             before_refusing: None,
             owner: Owner { number, workers, steering: plan.steering },
             copies: before(number).copies,
@@ -267,8 +277,9 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
                 copies.refuse_by(index, Arc::clone(&socket));
             }
             let at = Listener { address, ..listener };
-            let has_others = kept.has_others(listener);
-            source.sockets.push(Bound { socket, at, drops, refuses: !goes_on, steered: by, has_others });
+            // By now what comes goes by the new filter.
+            let others = if kept.has_others(listener) { most_queued(&socket) } else { 0 };
+            source.sockets.push(Bound { socket, at, drops, refuses: !goes_on, steered: by, others });
         }
         if let Some(copies) = copies.as_ref().filter(|_| carrier == Carrier::Udp) {
             let behind = os("socket behind those of the workers");
@@ -292,6 +303,11 @@ pub fn listen(plan: &UdpPlan, store: &Store) -> Result<Listening, BindError> {
         leave(&mut sources, copies.as_deref(), store);
     }
     Ok(Listening { sources, addresses, receive_buffer: smallest })
+}
+
+/// Returns how many datagrams wait in a socket at most, or are on their way there.
+fn most_queued(socket: &Socket) -> u64 {
+    socket::queued(socket).map_or(u64::MAX, |bytes| u64::from(bytes / LEAST) + ON_THE_WAY)
 }
 
 /// Has the sockets kept for the process after this one, and what it has to know written down.
@@ -381,7 +397,7 @@ impl UdpSource {
                 tries = tries.saturating_sub(1);
                 let is_full = received == wanted;
                 if !is_full && let Some(bound) = self.sockets.get_mut(socket) {
-                    bound.has_others = false;
+                    bound.others = 0;
                 }
                 if !is_full || total > before || tries == 0 {
                     self.has_more |= is_full;
@@ -403,7 +419,7 @@ impl UdpSource {
                 bound.drops.update(drops);
             }
             let over_udp = bound.at.carrier == Carrier::Udp;
-            if over_udp && !bound.has_others && self.owner.is_copy(&message, bound.steered) {
+            if over_udp && bound.others == 0 && self.owner.is_copy(&message, bound.steered) {
                 self.copies += 1;
                 continue;
             }
@@ -430,6 +446,7 @@ impl UdpSource {
             }
             lent += 1;
         }
+        bound.others = bound.others.saturating_sub(lent as u64);
         lent
     }
 
@@ -555,7 +572,7 @@ impl LiveSource for UdpSource {
             address: bound.at.address,
             last: bound.drops.last(),
             total: bound.drops.total(),
-            steered: (!bound.has_others).then_some(bound.steered),
+            steered: (bound.others == 0).then_some(bound.steered),
         }));
         (record.copies, record.counted, record.received, record.ended) = (*copies, *counted, received, ended);
         record.begun = lost_copies.as_ref().and_then(|copies| copies.begun(owner.number as usize));

@@ -2,7 +2,7 @@ use super::*;
 use crate::wire::Encapsulation;
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 fn plan(listen: &str, workers: usize) -> UdpPlan {
     let listen = vec![listen.parse().unwrap()];
@@ -387,5 +387,129 @@ fn what_another_filter_has_steered_is_no_copy() {
         assert_eq!((dropped, copies), (0, if is_other { 20 } else { 40 }), "{what}");
         second.sources.iter_mut().for_each(|source| source.write_down(0, false));
         assert!(second.sources.iter().all(|source| source.record.drops[0].steered.is_some()), "{what}");
+    }
+}
+
+/// What a group of several workers leaves to the process after it.
+struct Left {
+    address: SocketAddr,
+    state: State,
+    found: Vec<(String, OwnedFd)>,
+}
+
+impl Left {
+    /// Begins with this group, and has all of it kept.
+    fn by(first: &mut Listening) -> Self {
+        let (address, workers) = (first.addresses[0], first.sources.len() as u32);
+        let state = State::new().unwrap();
+        state.shared().write(&Record::new(workers));
+        let behind = open_behind(address, Steering::Session).unwrap();
+        let mut found = vec![(kept::name_behind(address), behind.into())];
+        for (worker, source) in first.sources.iter_mut().enumerate() {
+            source.page = Some(state.of_worker(worker));
+            source.begin().unwrap();
+            found.push((kept::name(address.into(), worker), source.sockets[0].socket.try_clone().unwrap().into()));
+        }
+        Self { address, state, found }
+    }
+
+    fn store(mut self) -> Store {
+        self.found.push(handed(&self.state));
+        Store::with(self.found)
+    }
+}
+
+/// A payload of VXLAN with this VNI.
+fn of_vni(vni: u32) -> [u8; 12] {
+    let [_, a, b, c] = vni.to_be_bytes();
+    [8, 0, 0, 0, a, b, c, 0, 0, 0, 0, 0]
+}
+
+fn dropped(listening: &mut Listening) -> u64 {
+    listening.sources.iter_mut().map(LiveSource::kernel_dropped).sum()
+}
+
+#[test]
+fn what_the_process_before_had_seen_dropped_and_not_counted_is_counted_once() {
+    for what in ["nothing", "mask", "workers"] {
+        let before = UdpPlan { receive_buffer: 1, ..plan("127.0.0.1:0", 3) };
+        let mut first = listen(&before, &Store::default()).unwrap();
+        let left = Left::by(&mut first);
+        let address = left.address;
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let send = |n| (0..n).for_each(|vni| assert_eq!(sender.send_to(&of_vni(vni), address).unwrap(), 12));
+        send(1000);
+        // What is behind the drops that it tells of here could be copies.
+        let counted = dropped(&mut first);
+        first.sources.iter_mut().for_each(|source| source.write_down(0, true));
+        drop(first);
+        send(300);
+        let mut after = UdpPlan { listen: vec![address.into()], ..before };
+        match what {
+            "mask" => after.vni_mask = "0xff".parse().unwrap(),
+            "workers" => after.workers = 2,
+            _ => {}
+        }
+        let mut second = listen(&after, &left.store()).unwrap();
+        second.sources.iter_mut().for_each(|source| source.begin().unwrap());
+        let received: u64 = second.sources.iter_mut().map(drained).sum();
+        dropped(&mut second);
+        let lost = dropped(&mut second);
+        assert!(lost > 300, "{what}: {lost}");
+        assert_eq!(counted + received + lost, 1300, "{what}");
+    }
+}
+
+#[test]
+fn a_queue_that_is_never_empty_has_another_filters_datagrams_only_for_a_while() {
+    let before = UdpPlan { vni_mask: "0xff".parse().unwrap(), ..plan("0.0.0.0:0", 3) };
+    let mut first = listen(&before, &Store::default()).unwrap();
+    let left = Left::by(&mut first);
+    let address = left.address;
+    drop(first);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.set_broadcast(true).unwrap();
+    let send = |n| assert_eq!(sender.send_to(&of_vni(n), ("127.255.255.255", address.port())).unwrap(), 12);
+    let after = UdpPlan { listen: vec![address.into()], vni_mask: VniMask::ALL, ..before };
+    let mut second = listen(&after, &left.store()).unwrap();
+    second.sources.iter_mut().for_each(|source| source.begin().unwrap());
+    (0..500).for_each(send);
+    let mut heard = [0; 10_000];
+    for n in 500..10_000 {
+        send(n);
+        for source in &mut second.sources {
+            let mut take = |datagram: &Datagram<'_>| {
+                let &[.., a, b, c, _, _, _, _, _] = datagram.payload else { panic!("{datagram:?}") };
+                heard[u32::from_be_bytes([0, a, b, c]) as usize] += 1;
+            };
+            source.receive(1, &mut take).unwrap();
+        }
+    }
+    let times = |times: i32, of: &[i32]| of.iter().all(|heard| *heard == times);
+    assert!(times(3, &heard[..1000]), "nobody knows yet which are copies");
+    assert!(times(1, &heard[9000..]), "one worker has each");
+}
+
+#[test]
+fn what_was_written_down_is_gone_before_another_filter_steers() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    for (mask, wanted) in [("0xff", "FDSTORE=1\n"), ("0xffffff", "FDSTOREREMOVE=1\nFDNAME=state\n")] {
+        let before = UdpPlan { vni_mask: "0xff".parse().unwrap(), ..plan("127.0.0.1:0", 2) };
+        let mut first = listen(&before, &Store::default()).unwrap();
+        let left = Left::by(&mut first);
+        first.sources.iter_mut().for_each(|source| source.write_down(0, true));
+        drop(first);
+        let after = UdpPlan { listen: vec![left.address.into()], vni_mask: mask.parse().unwrap(), ..before };
+        let second = listen(&after, &left.store().kept_by(&path)).unwrap();
+        let mut told = [0; 64];
+        let length = manager.recv(&mut told).unwrap();
+        let told = String::from_utf8_lossy(&told[..length]).into_owned();
+        assert!(told.starts_with(wanted), "{mask}: {told}");
+        manager.set_nonblocking(true).unwrap();
+        while manager.recv(&mut [0; 64]).is_ok() {}
+        manager.set_nonblocking(false).unwrap();
+        drop(second);
     }
 }

@@ -8,7 +8,7 @@
 //!   [`Refused::Other`], and so is what ends before it says.
 //! - Where the capture kept only the beginning of an outer frame, the inner frame is what was kept
 //!   of it. Its length on the wire is known by the lengths in the outer headers.
-//! - A fragment is no datagram: see [`Refused::Outer`], and [`piece`] for who puts them together.
+//! - A fragment is no datagram: see [`Refused::Outer`], and [`part`] for who puts them together.
 //!
 //! ```
 //! use vxtap::wire::captured::{Framing, Other, Ports, Refused, unwrap};
@@ -373,14 +373,18 @@ pub struct Piece<'a> {
 /// Returns the piece that a captured frame is; none where it is none, or the capture cut it.
 #[must_use]
 pub fn piece(framing: Framing, frame: &[u8]) -> Option<Piece<'_>> {
+    part(framing, frame).and_then(|(piece, is_whole)| is_whole.then_some(piece))
+}
+
+/// Returns what the capture kept of the piece that a frame is, and whether that is all of it; none
+/// where it is no piece.
+#[must_use]
+pub fn part(framing: Framing, frame: &[u8]) -> Option<(Piece<'_>, bool)> {
     let (ethertype, at) = framing.announces(frame)?;
     let layers = Layers::behind(frame, at, ethertype);
     let ip = layers.ip?;
     let place = ip.place(frame, layers.network)?;
-    if frame.len() < ip.end {
-        return None;
-    }
-    Some(Piece {
+    let piece = Piece {
         source: ip.source,
         destination: ip.destination,
         id: place.id,
@@ -388,8 +392,9 @@ pub fn piece(framing: Framing, frame: &[u8]) -> Option<Piece<'_>> {
         offset: place.offset,
         more: !place.is_last,
         ports: ip.ports,
-        bytes: frame.get(ip.transport..ip.end)?,
-    })
+        bytes: frame.get(ip.transport..ip.end.min(frame.len()))?,
+    };
+    Some((piece, ip.end <= frame.len()))
 }
 
 /// Takes the wrap off what was put together again: all that is behind the IP header, of this
