@@ -192,10 +192,15 @@ impl Step {
         let vni = self.vni_mask.of(inner.vni);
         let inner = &Decapsulated { vni, sequence: inner.sequence.filter(|_| is_alone), ..*inner };
         let mut room = mem::take(&mut self.room);
-        if inner.bare.is_some() {
+        let dressed;
+        let inner = if inner.bare.is_some() {
             room.resize(bare::ROOM, 0);
-        }
-        self.frame(datagram, &bare::dress(inner, source, &mut room));
+            dressed = bare::dress(inner, source, &mut room);
+            &dressed
+        } else {
+            inner
+        };
+        self.frame(datagram, inner);
         self.room = room;
     }
 

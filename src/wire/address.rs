@@ -33,6 +33,7 @@ pub fn over_ipv6(address: Ipv6Addr) -> Ipv6Addr {
 
 /// Returns the source address of a packet of the address's version as it is told: the reverse of
 /// [`in_packet`].
+#[inline]
 #[must_use]
 pub fn of(address: IpAddr) -> Ipv6Addr {
     match address {

@@ -28,6 +28,7 @@ pub(super) const PROTOCOL_I_II: u16 = 0x88be;
 pub(super) const PROTOCOL_III: u16 = 0x22eb;
 
 /// Takes nothing off: type I.
+#[inline(always)]
 pub(super) fn without_header(rest: Unread<'_>) -> Result<Decapsulated<'_>, DropReason> {
     Decapsulated::ethernet(Encapsulation::Erspan, rest.bytes, rest.arrived)
 }
@@ -39,6 +40,7 @@ pub(super) fn without_header(rest: Unread<'_>) -> Result<Decapsulated<'_>, DropR
 /// - [`DropReason::UnknownTunnelVersion`]: it is of neither type;
 /// - [`DropReason::UnknownInnerProtocol`]: type III with neither a frame nor a packet;
 /// - those of a frame or a packet.
+#[inline]
 pub(super) fn decapsulate(mut rest: Unread<'_>) -> Result<Decapsulated<'_>, DropReason> {
     let &[first, _, high, low] = rest.header()?;
     let session = u16::from_be_bytes([high, low]) & 0x03ff;

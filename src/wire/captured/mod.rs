@@ -252,6 +252,46 @@ fn unwrap_any<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Un
 /// # Errors
 /// There is none, or the capture has no whole one.
 pub fn carried<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Carried<'a>, Uncarried> {
+    match carried_plainly(framing, frame, ports) {
+        Some(carried) => Ok(carried),
+        None => carried_anyhow(framing, frame, ports),
+    }
+}
+
+/// Finds the datagram where it is as most are: in IPv4 behind an Ethernet header, all of it
+/// captured, without VLAN tags, options of IP or fragments. What is otherwise, or contradicts
+/// itself, is [`carried_anyhow`]'s.
+#[inline]
+fn carried_plainly<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Option<Carried<'a>> {
+    let header: &[u8; ETHERNET_LEN + IPV4_LEN] = frame.first_chunk()?;
+    #[rustfmt::skip]
+    let &[
+        .., 0x08, 0x00,
+        0x45, _, total_high, total_low, _, _, 0x00 | 0x40, 0x00, _, protocol, _, _, a, b, c, d, _, _, _, _,
+    ] = header else { return None };
+    if framing != Framing::Ethernet {
+        return None;
+    }
+    let total = usize::from(u16::from_be_bytes([total_high, total_low]));
+    let segment = frame.get(ETHERNET_LEN + IPV4_LEN..ETHERNET_LEN + total)?;
+    let source = Ipv4Addr::new(a, b, c, d);
+    match protocol {
+        protocol::GRE if ports.over_ip => Some(over_ip(source.into(), segment, segment.len())),
+        protocol::UDP => {
+            let (&[_, _, port_high, port_low, length_high, length_low, _, _], payload) = segment.split_first_chunk()?;
+            let port = u16::from_be_bytes([port_high, port_low]);
+            let encapsulation = ports.encapsulation(port)?;
+            let is_all = usize::from(u16::from_be_bytes([length_high, length_low])) == segment.len();
+            let (source, length) = (source.to_ipv6_mapped(), payload.len());
+            is_all.then_some(Carried { source, port, encapsulation, payload, length })
+        }
+        _ => None,
+    }
+}
+
+/// Finds the datagram of a mirror in whatever frame, as [`carried`] does.
+#[inline(never)]
+fn carried_anyhow<'a>(framing: Framing, frame: &'a [u8], ports: &Ports) -> Result<Carried<'a>, Uncarried> {
     let Some((ethertype, at)) = framing.announces(frame) else { return Err(Uncarried::Other(Other::CutShort)) };
     let layers = Layers::behind(frame, at, ethertype);
     if let Some(ip) = layers.ip
@@ -289,6 +329,7 @@ fn says_its_length(frame: &[u8], network: usize, ip: &Ip) -> bool {
 }
 
 /// Returns what a packet over IP carries, of which `payload` was captured.
+#[inline]
 fn over_ip(source: IpAddr, payload: &[u8], length: usize) -> Carried<'_> {
     Carried { source: address::of(source), port: 0, encapsulation: Encapsulation::Gre, payload, length }
 }

@@ -186,9 +186,11 @@ proptest! {
     #[test]
     fn the_short_way_and_the_long_way_agree(
         v6: bool, cut in 0usize..120, changes in vec((0usize..70, any::<u8>()), 0..4), tags in 0usize..3, noise in vec(any::<u8>(), 0..120), led: bool,
+        is_gre: bool,
     ) {
         let mut frame = if led { ethernet(v6) } else { noise };
-        for (at, value) in changes {
+        let protocol = if is_gre && led && !v6 { Some((23, protocol::GRE)) } else { None };
+        for (at, value) in changes.into_iter().chain(protocol) {
             if let Some(byte) = frame.get_mut(at) {
                 *byte = value;
             }
@@ -221,6 +223,8 @@ proptest! {
             Err(OuterError::CutShort | OuterError::NotUdp) => {}
             Err(_) => prop_assert!(found.is_err()),
         }
+        let carried = carried(Framing::Ethernet, &frame, &ports);
+        prop_assert_eq!(carried, carried_anyhow(Framing::Ethernet, &frame, &ports));
         prop_assert_eq!(found, unwrap_any(Framing::Ethernet, &frame, &ports), "what most frames are has a way of its own");
         for framing in [Framing::Ip, Framing::Cooked, Framing::Cooked2, Framing::Null] {
             let _ = (unwrap(framing, &frame, &ports), piece(framing, &frame));
