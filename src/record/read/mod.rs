@@ -217,16 +217,20 @@ impl<R: Read> CaptureReader<R> {
         if self.ended {
             return Ok(None);
         }
-        let found = match self.format.next(&mut self.input) {
-            Ok(Some(found)) => found,
-            Ok(None) => {
-                self.ended = true;
-                return Ok(None);
-            }
-            Err(stop) => {
-                self.ended = true;
-                return Err(stop.error(&self.name, self.input.record, self.frames));
-            }
+        let found = match self.format.whole_record(self.input.window.bytes()) {
+            // Most records of pcap are there whole: many are read at once.
+            Some(found) => found,
+            None => match self.format.next(&mut self.input) {
+                Ok(Some(found)) => found,
+                Ok(None) => {
+                    self.ended = true;
+                    return Ok(None);
+                }
+                Err(stop) => {
+                    self.ended = true;
+                    return Err(stop.error(&self.name, self.input.record, self.frames));
+                }
+            },
         };
         self.frames += 1;
         self.timestamp = found.timestamp.unwrap_or(self.timestamp);
@@ -308,10 +312,24 @@ impl Format {
         Ok(Format::PcapNg { parser, interfaces: Vec::new(), links })
     }
 
+    /// Finds the record that these bytes begin with, where this is pcap and all of it is there.
+    #[inline(always)]
+    fn whole_record(&self, bytes: &[u8]) -> Option<Found> {
+        match *self {
+            Format::Pcap { endianness, nanoseconds, link_type } => {
+                whole_record(bytes, endianness, nanoseconds, link_type)
+            }
+            Format::PcapNg { .. } => None,
+        }
+    }
+
+    /// Reads until there is a frame, and finds it; none where the capture ends before.
+    #[inline(never)]
     fn next<R: Read>(&mut self, input: &mut Input<R>) -> Result<Option<Found>, Stop> {
         match self {
-            Format::Pcap { endianness, nanoseconds, link_type } => {
-                next_record(input, *endianness, *nanoseconds, *link_type)
+            &mut Format::Pcap { endianness, nanoseconds, link_type } => {
+                read_record(input, endianness)?;
+                Ok(whole_record(input.window.bytes(), endianness, nanoseconds, link_type))
             }
             Format::PcapNg { parser, interfaces, links } => loop {
                 if input.at_end()? {
@@ -325,31 +343,16 @@ impl Format {
     }
 }
 
-/// Finds the next record of a pcap file.
-#[inline]
-fn next_record<R: Read>(
-    input: &mut Input<R>,
-    endianness: Endianness,
-    nanoseconds: bool,
-    link_type: u16,
-) -> Result<Option<Found>, Stop> {
-    // Most records are there whole: many are read at once.
-    if let Some(found) = whole_record(input.window.bytes(), endianness, nanoseconds, link_type) {
-        return Ok(Some(found));
-    }
-    if !read_record(input, endianness)? {
-        return Ok(None);
-    }
-    Ok(whole_record(input.window.bytes(), endianness, nanoseconds, link_type))
-}
-
 /// Finds the record that these bytes begin with, if all of it is there and it is of a length that a
 /// record can have.
-#[inline]
+#[inline(always)]
 fn whole_record(bytes: &[u8], endianness: Endianness, nanoseconds: bool, link_type: u16) -> Option<Found> {
     let (header, rest) = bytes.split_first_chunk::<RECORD_HEADER_LEN>()?;
-    let field = |at| u32_at(header, at, endianness);
-    let (seconds, fraction, caplen, orig_len) = (field(0), field(4), field(8), field(12));
+    let fields = [0, 4, 8, 12].map(|at| u32_at(header, at, Endianness::Little));
+    let [seconds, fraction, caplen, orig_len] = match endianness {
+        Endianness::Little => fields,
+        Endianness::Big => fields.map(u32::swap_bytes),
+    };
     let length = to_usize(caplen);
     if caplen > MAX_FRAME || rest.len() < length {
         return None;
@@ -360,11 +363,11 @@ fn whole_record(bytes: &[u8], endianness: Endianness, nanoseconds: bool, link_ty
     Some(Found { timestamp: Some(timestamp), record, start, length, orig_len, link_type, options: None })
 }
 
-/// Reads the next record of a pcap file in. Returns `false` where the file ends before it.
+/// Reads the next record of a pcap file in, unless the file ends before it.
 #[inline(never)]
-fn read_record<R: Read>(input: &mut Input<R>, endianness: Endianness) -> Result<bool, Stop> {
+fn read_record<R: Read>(input: &mut Input<R>, endianness: Endianness) -> Result<(), Stop> {
     if input.at_end()? {
-        return Ok(false);
+        return Ok(());
     }
     input.need(RECORD_HEADER_LEN, "record header")?;
     let caplen = u32_at(input.window.bytes(), 8, endianness);
@@ -376,7 +379,7 @@ fn read_record<R: Read>(input: &mut Input<R>, endianness: Endianness) -> Result<
     if present < length {
         return Err(Damage::CutRecord { claimed: caplen.into(), present: to_u64(present) }.into());
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Finds the next block of a pcapng file, if it holds a frame.
