@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
-// The fast path: takes whole VXLAN datagrams off an interface and puts them into a ring that vxtap
-// reads in place.
+// The fast path: takes whole datagrams of mirrors off an interface and puts them into a ring that
+// vxtap reads in place.
 //
 // One body, two sections: `xdp.frags` runs in the driver, `classifier` at tc ingress. What it takes
 // is an Ethernet frame with up to two VLAN tags, IPv4 (no options, no fragment) or IPv6 (no
 // extension header), and a whole UDP datagram to an address and port that is in `listening`.
 // Everything else goes on to the stack, where the sensor's UDP socket listens: fragments first of
-// all. So what is left alone here is never lost, and no judgement about VXLAN is made here either,
-// but for one that saves the copy: see `unselected`.
+// all. So what is left alone here is never lost, and no judgement about VXLAN or GENEVE is made
+// here either, but for one that saves the copy: see `unselected`.
 //
 // What the stack would refuse is left to the stack as well. The keys of `listening` have the place
 // where a datagram comes in, so that another host's Ethernet address, a VLAN that the host is not
@@ -43,19 +43,22 @@ static __always_inline bool is_same(const struct endpoint *a, const struct endpo
            (a->ethernet ^ b->ethernet));
 }
 
-static __always_inline bool is_listening(const struct endpoint *to, u32 generation) {
+// Returns what comes to an endpoint, or 0 where the sensor does not listen.
+static __always_inline u32 wrap_at(const struct endpoint *to, u32 generation) {
   u32 zero = 0;
   struct known *known = bpf_map_lookup_elem(&found, &zero);
   if (!known)
-    return false;
+    return 0;
   if (known->generation != generation || !is_same(&known->to, to)) {
-    if (!bpf_map_lookup_elem(&listening, to))
-      return false;
+    u32 *wrap = bpf_map_lookup_elem(&listening, to);
+    if (!wrap)
+      return 0;
     known->to = *to;
     // Read before the lookup: what was removed meanwhile is looked up again.
     known->generation = generation;
+    known->wrap = *wrap;
   }
-  return true;
+  return known->wrap;
 }
 
 static __always_inline bool is_allowed(u32 only, u32 vni, const u32 *from) {
@@ -171,8 +174,8 @@ static __always_inline bool strip(struct __sk_buff *ctx, u32 frame, const u8 *he
   return bpf_skb_adjust_room(ctx, -(s32)frame, BPF_ADJ_ROOM_MAC, flags) == 0;
 }
 
-static __always_inline struct session key_of(const struct record *r, u32 vni) {
-  struct session key = {.vni = vni};
+static __always_inline struct session key_of(const struct record *r, u32 id) {
+  struct session key = {.id = id};
   __builtin_memcpy(key.source, r->source, 16);
   return key;
 }
@@ -186,8 +189,8 @@ static __always_inline bool push(struct __sk_buff *ctx, u32 vlans) {
 }
 
 // Returns the totals of a session, or nothing beyond the limit. Says whether the session is new.
-static __always_inline struct total *total_of(const struct record *r, u32 vni, bool *is_new) {
-  struct session key = key_of(r, vni);
+static __always_inline struct total *total_of(const struct record *r, u32 id, bool *is_new) {
+  struct session key = key_of(r, id);
   struct total *total = bpf_map_lookup_elem(&sessions, &key), none = {};
   *is_new = !total && bpf_map_update_elem(&sessions, &key, &none, BPF_NOEXIST) == 0;
   return total ? total : bpf_map_lookup_elem(&sessions, &key);
@@ -226,7 +229,7 @@ static __always_inline bool copy_few(u8 *to, const u8 *from, const u8 *end, u64 
       goto full;                                                                                                                     \
     r.time = stamp ? stamp : bpf_ktime_get_ns();                                                                                     \
     into->head = r;                                                                                                                  \
-    __builtin_memcpy(into->payload, vxlan, 8);                                                                                       \
+    __builtin_memcpy(into->payload, header, 8);                                                                                      \
     s64 n = (s64)r.kept - 8;                                                                                                         \
     asm volatile("" : "+r"(n));                                                                                                      \
     if (N - 8 <= FEW && (xdp || !redirect) && copy_few(into->payload + 8, data + frame, end, n))                                     \
@@ -331,7 +334,10 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
     to.ethernet = *(u64 *)data & 0xffffffffffff;
   }
   state = bpf_map_lookup_elem(&states, &zero);
-  if (!state || *(volatile u32 *)&state->set || !is_listening(&to, *(volatile u32 *)&state->generation))
+  if (!state || *(volatile u32 *)&state->set)
+    return LEAVE;
+  u32 wrap = wrap_at(&to, *(volatile u32 *)&state->generation);
+  if (!wrap)
     return LEAVE;
   if (is_martian(&r, v6, interface) || (interface != LOOPBACK && is_own(state, r.source)))
     return MARTIAN;
@@ -341,19 +347,20 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
   r.length = length - 8;
   u32 keep = *(volatile u32 *)&state->keep;
   r.kept = r.length < keep ? r.length : keep;
-  // The VXLAN header: two words, in the packet's first piece or not; or what there is of it.
-  u32 vxlan[2] = {}, vni = 0;
+  // The header, of GENEVE without its options: two words, in the packet's first piece or not; or
+  // what there is of it.
+  u32 header[2] = {}, vni = 0;
   u64 part = r.length;
   asm volatile("" : "+r"(part));
   if (part > 0 && part < 8) {
-    if (load(ctx, xdp, at, vxlan, part) != 0)
+    if (load(ctx, xdp, at, header, part) != 0)
       return LEAVE;
   } else if (part > 0) {
     if (udp + 16 <= end)
-      __builtin_memcpy(vxlan, udp + 8, 8);
-    else if (load(ctx, xdp, at, vxlan, 8) != 0)
+      __builtin_memcpy(header, udp + 8, 8);
+    else if (load(ctx, xdp, at, header, 8) != 0)
       return LEAVE;
-    vni = bpf_ntohl(vxlan[1]) >> 8 & vni_mask;
+    vni = bpf_ntohl(header[1]) >> 8 & vni_mask;
   }
   u32 frame = at + 8;
 
@@ -363,8 +370,9 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
   if (!count || !ring)
     return LEAVE;
 
-  // A header without a fault (the I flag and nothing else), and a whole Ethernet header behind it.
-  bool faultless = r.length >= 8 + 14 && vxlan[0] == bpf_htonl(0x08000000) && (bpf_ntohl(vxlan[1]) & 0xff) == 0;
+  // A header without a fault, which tells of nothing but the VNI, and a whole Ethernet header
+  // behind it.
+  bool faultless = r.length >= 8 + 14 && header[0] == wrap && (bpf_ntohl(header[1]) & 0xff) == 0;
   // And a session that is not allowed: user space would count it and no more. All that is odd goes
   // there.
   if (only && faultless && !is_allowed(only, vni, r.source)) {
@@ -377,13 +385,14 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
     return LEAVE;
 
   bool redirected = false, record = true;
+  u32 id = vni | (wrap == GENEVE ? IN_GENEVE : 0);
   u8 head[HEAD] = {};
   if (!xdp && redirect) {
     u32 *where = bpf_map_lookup_elem(&target, &zero);
     u32 interface = where ? *(volatile u32 *)where : 0, inner = r.length - 8;
     bool is_marked = true;
     if (*(volatile u32 *)&state->only_marked) {
-      struct session key = key_of(&r, vni);
+      struct session key = key_of(&r, id);
       u32 *found = bpf_map_lookup_elem(&marked, &key);
       is_marked = found != NULL;
       *vlans = found ? *found : 0;
@@ -415,7 +424,7 @@ static __always_inline int capture(void *ctx, u8 *data, u8 *end, u64 stamp, u32 
       keep = *(volatile u32 *)&state->keep_copy;
       r.kept = r.length < keep ? r.length : keep;
       if (!copy)
-        total = total_of(&r, vni, &record);
+        total = total_of(&r, id, &record);
     }
   }
   number++;
@@ -454,7 +463,7 @@ full:
   if (is_cut(head, r.length - 8))
     count->uncopied_cut++;
   if (!total)
-    total = total_of(&r, vni, &record);
+    total = total_of(&r, id, &record);
   if (total) {
     total->frames++;
     total->bytes += r.length - 8;

@@ -6,6 +6,7 @@
 
 #include <linux/bpf.h>
 #include <stdbool.h>
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 typedef __u64 u64;
@@ -77,7 +78,7 @@ struct {
 struct count {
   u64 taken;            // put into the ring
   u64 ring_full;        // lost, since the ring had no room
-  u64 unselected;       // whole VXLAN of a session that is not allowed: dropped
+  u64 unselected;       // faultless, of a session that is not allowed: dropped
   u64 unselected_bytes; // of their payloads
   u64 passed;           // left to the stack; in the count of ring 0
   u64 martian;          // of these, to `listening` and from an address that no other host has
@@ -118,14 +119,20 @@ struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(max_entries, 1024);
   __type(key, struct endpoint);
-  __type(value, u8);
+  __type(value, u32);
 } listening SEC(".maps");
+// What comes to an endpoint, by the first word of a header without a fault: VXLAN with the I flag
+// alone; or GENEVE of version 0 without options and flags, which announces an Ethernet frame.
+// Mirrored in source/bpf/place.rs.
+#define VXLAN bpf_htonl(0x08000000)
+#define GENEVE bpf_htonl(0x00006558)
 
 // The endpoint that a CPU found in `listening` last: most come to the same endpoint, and comparing
 // takes a tenth of the time.
 struct known {
   struct endpoint to;
   u32 generation;
+  u32 wrap; // what comes there
 };
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -192,8 +199,10 @@ struct {
 // Totals of what was redirected and is not in a ring, by session. Mirrored in
 // source/bpf/redirect.rs.
 struct session {
-  u32 source[4], vni;
+  u32 source[4];
+  u32 id; // the VNI, and IN_GENEVE
 };
+#define IN_GENEVE (1u << 24)
 struct total {
   u64 frames, bytes;
   u64 first, last; // CLOCK_REALTIME

@@ -7,8 +7,8 @@ reasons! {
     /// The reason why the program in the kernel did not redirect a frame, which then took the way
     /// through the worker.
     pub enum NotRedirected {
-        /// The datagram is not one with a faultless VXLAN header and a frame of usual length, and
-        /// nothing else.
+        /// The datagram is not one with a faultless header of VXLAN, or of GENEVE without options,
+        /// and a frame of usual length, and nothing else.
         Odd = "odd",
         /// The kernel could not take the outer headers off.
         Failed = "failed",

@@ -139,9 +139,7 @@ impl tap::Marks for Marks {
     fn mark(&self, Registered { session, port, tag }: &Registered) {
         let mut state = self.state.lock();
         let takes = |policy: &Arc<Policy>| self.takes(policy, session, *port);
-        // The program knows of plain VXLAN alone.
-        let is_known = *session == Session::vxlan(session.source, session.vni);
-        if !state.only_marked || !is_known || !state.policies.iter().all(takes) {
+        if !state.only_marked || !Marking::knows(session) || !state.policies.iter().all(takes) {
             return;
         }
         match self.program.mark(session, *tag) {

@@ -32,7 +32,7 @@ pub(crate) struct FastPath {
     pub read: u64,
     /// Datagrams lost for want of room in the ring; part of what the kernel dropped.
     pub ring_full: u64,
-    /// Whole VXLAN datagrams of a session that is not allowed, dropped.
+    /// Whole datagrams with a faultless header, of a session that is not allowed, dropped.
     pub unselected: u64,
     /// Bytes of the payloads of these.
     pub unselected_bytes: u64,

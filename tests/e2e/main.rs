@@ -85,6 +85,7 @@ mod package;
 mod page;
 mod policy;
 mod redirect;
+mod redirect_geneve;
 mod reload;
 mod restart;
 mod rotation;

@@ -22,24 +22,24 @@ use crate::sensor::{Ended, Sensor, Setup};
 use crate::tcpdump::Tcpdump;
 
 /// A sensor that redirects.
-const REDIRECT: &str = "--source bpf --interface eth0 --tap mirror0 --tap-mode redirect";
+pub(crate) const REDIRECT: &str = "--source bpf --interface eth0 --tap mirror0 --tap-mode redirect";
 /// With files and without.
-const WAYS: [&str; 2] = ["", "--no-write"];
+pub(crate) const WAYS: [&str; 2] = ["", "--no-write"];
 
-fn sensor(pair: &Pair, arguments: &str) -> Sensor {
+pub(crate) fn sensor(pair: &Pair, arguments: &str) -> Sensor {
     Setup::new(&pair.sensor).with(REDIRECT).with(arguments).start()
 }
 
 /// Returns what the ledger says of the program.
 #[track_caller]
-fn fast_path(ended: &Ended, what: &str) -> u64 {
+pub(crate) fn fast_path(ended: &Ended, what: &str) -> u64 {
     ended.ledger.get(&format!("/fast_path/{what}"))
 }
 
 /// Fails unless all that was received is in the interface, and the files where there are some, and
 /// the ledger says so.
 #[track_caller]
-fn assert_all_is_well(ended: &Ended, arguments: &str) {
+pub(crate) fn assert_all_is_well(ended: &Ended, arguments: &str) {
     assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
     ended.ledger.assert_output_closes("mirror0");
     assert_eq!(ended.ledger.get("/outputs/mirror0/written"), ended.ledger.received(), "{:#}", ended.ledger.0);

@@ -1,8 +1,9 @@
 //! Redirection is done by the program in the kernel, and does not go together with what only user
 //! space can do.
 
+use super::super::address::Listen;
 use super::super::error::PlanError;
-use super::super::listener::Carries;
+use super::super::listener::{Carries, Listener};
 use super::super::settings::{Interface, Settings, TapMode};
 use crate::pipeline::{OutputPlan, PipelinePlan};
 use crate::route::policy::Policy;
@@ -38,6 +39,7 @@ pub(super) fn check(settings: &Settings, policy: &Policy) -> Result<(), PlanErro
     let taps = settings.output.interfaces().filter(|(_, _, is_tap)| *is_tap).count();
     let to = policy.number_of_output(name);
     let entry = policy.entries().iter().position(|entry| entry.plan.goes_to(to) && !entry.plan.leaves_frames_alone());
+    let other = receive.listen.iter().enumerate().find(|(_, listener)| !is_taken_off(listener));
     let all = [
         (
             receive.source != Way::Bpf,
@@ -60,12 +62,12 @@ pub(super) fn check(settings: &Settings, policy: &Policy) -> Result<(), PlanErro
             "a packet enters one interface; use --tap-mode inject",
         ),
         (
-            receive
-                .listen
-                .iter()
-                .any(|listener| !matches!(listener.carries, Carries::Usual | Carries::Said(Encapsulation::Vxlan))),
-            origins.said(&key::LISTEN).typed("--listen for anything but VXLAN"),
-            "the program takes the header of VXLAN off and no other; use --tap-mode inject",
+            other.is_some(),
+            match other {
+                Some((at, listener)) => origins.said_item(&key::LISTEN, at).typed(format!("--listen {listener}")),
+                None => origins.said(&key::LISTEN),
+            },
+            "the program takes the headers of VXLAN and GENEVE off and no others; use --tap-mode inject",
         ),
         (
             interface.count.is_some(),
@@ -103,6 +105,18 @@ pub(super) fn check(settings: &Settings, policy: &Policy) -> Result<(), PlanErro
         Some((_, with, why)) => Err(PlanError::Redirect { said: origins.said_of(&key::TAP_MODE, name), with, why }),
         None => Ok(()),
     }
+}
+
+/// Says whether the program takes the headers off of what comes to a listener.
+fn is_taken_off(listener: &Listener) -> bool {
+    let carries = match (listener.carries, &listener.at) {
+        (Carries::Usual, _) => Some(Encapsulation::Vxlan),
+        (Carries::Said(encapsulation), _) => Some(encapsulation),
+        (Carries::OverIp(_), _) => None,
+        (Carries::Auto, Listen::Any(port) | Listen::On(.., port)) => Encapsulation::of_port(*port),
+        (Carries::Auto, Listen::At(address)) => Encapsulation::of_port(address.port()),
+    };
+    matches!(carries, Some(Encapsulation::Vxlan | Encapsulation::Geneve))
 }
 
 /// Plans the program's part in redirection, if frames are redirected.
@@ -150,13 +164,18 @@ mod tests {
             (&["--filter", "tcp"], "--filter"),
             (&["--verify-checksum"], "--verify-checksum"),
             (&["--count", "5"], "--count"),
-            (&["--listen", "geneve:6081"], "--listen for anything but VXLAN"),
+            (&["--listen", "gpe:4790"], "--listen gpe:4790"),
+            (&["--listen", "geneve:6081", "--listen", "auto:37008"], "--listen auto:37008"),
+            (&["--listen", "gre:10.0.0.7"], "--listen gre:10.0.0.7"),
         ] {
             let refused = all(more).unwrap_err();
             assert!(
                 matches!(&refused, PlanError::Redirect { with, .. } if with.to_string() == named),
                 "{more:?}: {refused}"
             );
+        }
+        for listen in ["geneve:6081", "auto:6081", "auto:10.0.0.7:6081", "auto:8472", "vxlan:9000"] {
+            assert_eq!(bpf(&["--listen", listen, "--no-write"]).redirect, of(false, 128), "{listen}");
         }
         for source in [&["--source", "udp"][..], &["--source", "auto"], &[]] {
             let refused =

@@ -1,16 +1,16 @@
 //! Finds out which datagrams that come to the host are the sensor's, as the host is now.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 
 use super::error::BpfError;
 use super::interface;
-use super::place::{self, Endpoint, SourceKey};
+use super::place::{self, Listened, SourceKey};
+use crate::source::Listener;
 
 /// The places where the sensor listens, whatever addresses the host has.
 pub(super) struct Here {
-    /// The addresses that the sensor's sockets are bound to.
-    pub(super) listen: Vec<SocketAddr>,
+    /// The addresses that the sensor's sockets are bound to, and what comes there.
+    pub(super) listen: Vec<Listener>,
     /// True where datagrams for any address are the sensor's.
     pub(super) any_address: bool,
     /// The interfaces that the program is attached to, or is going to be.
@@ -18,8 +18,9 @@ pub(super) struct Here {
 }
 
 impl Here {
-    /// Returns what the program is to take now, and the addresses of the host.
-    pub(super) fn look(&self) -> Result<(HashSet<Endpoint>, HashSet<SourceKey>), BpfError> {
+    /// Returns the endpoints of what the program is to take now, with what comes there, and the
+    /// addresses of the host.
+    pub(super) fn look(&self) -> Result<(HashSet<Listened>, HashSet<SourceKey>), BpfError> {
         let interfaces = interface::all();
         let endpoints =
             place::endpoints(&self.listen, self.any_address, &self.interfaces, &interfaces, &interface::links()?);

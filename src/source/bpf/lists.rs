@@ -46,6 +46,19 @@ impl<K: Pod + Eq + Hash> Keys for HashMap<MapData, K, u8> {
     }
 }
 
+/// A map in which each key has a number.
+impl<K: Pod + Eq + Hash> Keys for HashMap<MapData, K, u32> {
+    type Key = (K, u32);
+
+    fn insert(&mut self, (key, number): (K, u32)) -> Result<(), MapError> {
+        HashMap::insert(self, key, number, 0)
+    }
+
+    fn remove(&mut self, (key, _): (K, u32)) -> Result<(), MapError> {
+        HashMap::remove(self, &key)
+    }
+}
+
 impl Keys for LpmTrie<MapData, [u32; 4], u8> {
     type Key = Prefix;
 

@@ -12,11 +12,11 @@ use super::plan::BpfPlan;
 use super::program::Program;
 use super::shared::{Gate, Redirect, Shared};
 use super::source::BpfSource;
-use crate::source::Steering;
 use crate::source::allowed::Allowed;
 use crate::source::fast_path::Account;
 use crate::source::owner::has_vni_as_vxlan;
 use crate::source::udp::{Listening, UdpPlan, UdpSource};
+use crate::source::{Listener, Steering};
 use crate::sys::ring::Ring;
 
 /// The sources of all workers, and what goes with them.
@@ -47,13 +47,13 @@ pub(crate) fn open(
 ) -> Result<Fast, BpfError> {
     // The program picks the ring by the VNI where VXLAN has it. What has none there comes by the
     // sockets.
-    let taken =
-        udp.listen.iter().zip(&listening.addresses).filter(|(listener, _)| has_vni_as_vxlan(listener.encapsulation));
-    let addresses: Vec<SocketAddr> = taken.map(|(_, address)| *address).collect();
-    if addresses.is_empty() {
+    let bound = udp.listen.iter().zip(&listening.addresses);
+    let bound = bound.map(|(listener, address)| Listener { address: *address, ..*listener });
+    let taken: Vec<Listener> = bound.filter(|listener| has_vni_as_vxlan(listener.encapsulation)).collect();
+    if taken.is_empty() {
         return Err(BpfError::NoVni);
     }
-    let (program, rings, attached) = program(plan, udp, allowed, &addresses)?;
+    let (program, rings, attached) = program(plan, udp, allowed, &taken)?;
     let (sources, shared) = share(plan, program, rings, std::mem::take(&mut listening.sources));
     let redirect = plan.redirect.map(|plan| Redirect { shared: Weak::clone(&shared), copies: plan.copy });
     let accounts = sources.iter().map(|source| Box::new(source.account()) as Box<dyn Account>).collect();
@@ -80,16 +80,17 @@ fn program(
     plan: &BpfPlan,
     udp: &UdpPlan,
     allowed: &Allowed,
-    addresses: &[SocketAddr],
+    listen: &[Listener],
 ) -> Result<(Program, Vec<Ring>, Attached), BpfError> {
     interface::check_host()?;
-    let interfaces = interface::wanted(&plan.interfaces, addresses)?;
+    let addresses: Vec<SocketAddr> = listen.iter().map(|listener| listener.address).collect();
+    let interfaces = interface::wanted(&plan.interfaces, &addresses)?;
     for name in &interfaces {
         interface::ethernet(name)?;
     }
     let by_session = udp.steering == Steering::Session;
     let rings = rings(udp.steering, udp.workers)?;
-    let (program, rings) = Program::load(plan, addresses, &interfaces, u32::try_from(rings).unwrap_or(1), by_session)?;
+    let (program, rings) = Program::load(plan, listen, &interfaces, u32::try_from(rings).unwrap_or(1), by_session)?;
     if plan.early {
         program.allow(allowed);
     }

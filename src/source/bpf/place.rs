@@ -7,49 +7,64 @@
 //! with the loopback interface alone.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use pnet::ipnetwork::IpNetwork;
 
 use super::interface::Interface;
+use crate::source::Listener;
 use crate::sys::rtnetlink::Link;
+use crate::wire::Encapsulation;
 
 /// `struct endpoint`: the address, the port in network order and whether it is of IPv6, then the
 /// place.
 pub(super) type Endpoint = [u32; 10];
+/// An endpoint, with what comes there.
+pub(super) type Listened = (Endpoint, u32);
 /// The second half of an endpoint: interface, two VLAN tags, Ethernet address. All are zero where
 /// the place does not matter.
 type Place = [u32; 5];
 /// `struct source`: an address.
 pub(super) type SourceKey = [u32; 4];
 
+/// `VXLAN` and `GENEVE`: the first word of a header without a fault.
+const VXLAN: u32 = 0x0800_0000_u32.to_be();
+const GENEVE: u32 = 0x6558_u32.to_be();
+
 /// The number of the loopback interface.
 const LOOPBACK: u32 = 1;
 
-/// Lists the endpoints of what a socket on each of these addresses receives from these interfaces.
+/// Lists the endpoints of what a socket on each of these addresses receives from these interfaces,
+/// with what comes there.
 pub(super) fn endpoints(
-    listen: &[SocketAddr],
+    listen: &[Listener],
     any_address: bool,
     attached: &[String],
     interfaces: &[Interface],
     links: &[Link],
-) -> HashSet<Endpoint> {
+) -> HashSet<Listened> {
     let all = || interfaces.iter().flat_map(|interface| interface.addresses.iter().map(|network| network.ip()));
     let places = places(attached, links);
     let mut found = HashSet::new();
-    for socket in listen {
-        let ip = socket.ip();
+    for listener in listen {
+        let (ip, port, wrap) = (listener.address.ip(), listener.address.port(), wrap(listener.encapsulation));
         if any_address {
-            found.insert(endpoint(None, socket.port(), Place::default()));
+            found.insert((endpoint(None, port, Place::default()), wrap));
             continue;
         }
         let of_this_kind = all().filter(|address| ip.is_unspecified() && (ip.is_ipv6() || address.is_ipv4()));
         for address in of_this_kind.chain(Some(ip).filter(|ip| !ip.is_unspecified())) {
             let fits = |place: &&Place| !address.to_canonical().is_loopback() || place.first() == Some(&LOOPBACK);
-            found.extend(places.iter().filter(fits).map(|place| endpoint(Some(address), socket.port(), *place)));
+            found.extend(places.iter().filter(fits).map(|place| (endpoint(Some(address), port, *place), wrap)));
         }
     }
     found
+}
+
+/// Returns what the program is told of an encapsulation. Where VXLAN-GPE has no fault that the
+/// program sees, it is VXLAN.
+fn wrap(encapsulation: Encapsulation) -> u32 {
+    if encapsulation == Encapsulation::Geneve { GENEVE } else { VXLAN }
 }
 
 /// Lists the places where frames for this host come in on these interfaces: as they are, and in the
@@ -170,7 +185,9 @@ mod tests {
         let links =
             [link(1, "lo", None), link(2, "eth0", None), link(3, "v5", Some((2, 5))), link(4, "v6", Some((3, 6)))];
         let attached: Vec<String> = attached.iter().map(|name| (*name).to_owned()).collect();
-        endpoints(&[listen.parse().unwrap()], any, &attached, &interfaces, &links)
+        let found = endpoints(&[listen.parse().unwrap()], any, &attached, &interfaces, &links);
+        assert!(found.iter().all(|(_, wrap)| *wrap == VXLAN));
+        found.into_iter().map(|(endpoint, _)| endpoint).collect()
     }
 
     fn bytes(endpoint: &Endpoint) -> Vec<u8> {
@@ -212,6 +229,23 @@ mod tests {
         assert_eq!(any.iter().map(|endpoint| endpoint.map(u32::from)).collect::<Vec<_>>().len(), 1);
         assert_eq!(bytes(any.iter().next().unwrap())[16..18], [0x12, 0xb5], "the port alone");
         assert_eq!(any.iter().next().unwrap().iter().filter(|word| **word != 0).count(), 1);
+    }
+
+    #[test]
+    fn an_endpoint_says_what_comes_there() {
+        let listeners = [("127.0.0.1:4789", Encapsulation::Vxlan), ("127.0.0.1:6081", Encapsulation::Geneve)];
+        let listeners =
+            listeners.map(|(address, encapsulation)| Listener { encapsulation, ..address.parse().unwrap() });
+        for any in [false, true] {
+            let found = endpoints(&listeners, any, &["lo".into()], &[], &[link(1, "lo", None)]);
+            let mut told: Vec<_> =
+                found.iter().map(|(endpoint, wrap)| (bytes(endpoint)[17], wrap.to_ne_bytes())).collect();
+            told.sort_unstable();
+            assert_eq!(
+                told,
+                [(4789u16.to_be_bytes()[1], [8, 0, 0, 0]), (6081u16.to_be_bytes()[1], [0, 0, 0x65, 0x58])]
+            );
+        }
     }
 
     #[test]

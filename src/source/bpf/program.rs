@@ -1,7 +1,6 @@
 //! The program is loaded into the kernel, told what to do, and stopped.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +21,7 @@ use super::plan::{Attach, BpfPlan, Kept};
 use super::redirect::{Place, Target};
 use super::states::States;
 use crate::session::{Session, Tag};
+use crate::source::Listener;
 use crate::source::allowed::Allowed;
 use crate::source::fast_path::{Counted, Redirected};
 use crate::sys::ring::{self, Ring};
@@ -36,7 +36,7 @@ const ENTERING: Duration = Duration::from_millis(200);
 /// The parts that change while the sensor runs.
 struct Changing {
     ebpf: Ebpf,
-    listening: List<HashMap<MapData, Endpoint, u8>>,
+    listening: List<HashMap<MapData, Endpoint, u32>>,
     own: List<HashMap<MapData, SourceKey, u8>>,
     lists: AllowLists,
     attached: Vec<Attached>,
@@ -68,7 +68,7 @@ impl Program {
     /// `interfaces` are those that it is going to be attached to.
     pub(super) fn load(
         plan: &BpfPlan,
-        listen: &[SocketAddr],
+        listen: &[Listener],
         interfaces: &[String],
         rings: u32,
         by_session: bool,

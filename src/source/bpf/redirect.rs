@@ -12,13 +12,15 @@ use super::place;
 use crate::record::Timestamp;
 use crate::session::{Session, Tag};
 use crate::source::fast_path::Counted;
-use crate::wire::Vni;
+use crate::wire::{Encapsulation, Vni};
 
-/// `struct session`: outer source address, VNI.
+/// `struct session`: outer source address, VNI and `IN_GENEVE`.
 type RawSession = [u32; 5];
 /// `struct total`: frames, bytes, times of the first and the last by CLOCK_REALTIME, 0 where the
 /// kernel did not stamp yet.
 type Total = [u64; 4];
+
+const IN_GENEVE: u32 = 1 << 24;
 
 /// The interface that the program redirects to.
 pub(super) struct Target {
@@ -61,14 +63,16 @@ impl Target {
         Self { number: Mutex::new(number), sessions, marked: Mutex::new(marked), place: Mutex::new(None) }
     }
 
-    /// Marks a session, whose frames are to have this tag.
+    /// Marks a session that the program knows, whose frames are to have this tag.
     pub(super) fn mark(&self, session: &Session, tag: Option<Tag>) -> Result<(), MapError> {
-        self.marked.lock().insert(key_of(session), vlans(tag), 0)
+        let Some(key) = key_of(session) else { return Ok(()) };
+        self.marked.lock().insert(key, vlans(tag), 0)
     }
 
     /// Takes the mark off a session, where it has one.
     pub(super) fn unmark(&self, session: &Session) -> Result<(), MapError> {
-        match self.marked.lock().remove(&key_of(session)) {
+        let Some(key) = key_of(session) else { return Ok(()) };
+        match self.marked.lock().remove(&key) {
             Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         }
@@ -135,10 +139,21 @@ impl Target {
     }
 }
 
-/// Returns the key of a session of plain VXLAN, which is all that the program knows.
-fn key_of(session: &Session) -> RawSession {
+/// Says whether the program can redirect frames of a session, by what it knows of sessions.
+pub(super) fn is_known(session: &Session) -> bool {
+    key_of(session).is_some()
+}
+
+/// Returns the key of a session of VXLAN or GENEVE that is told apart by source and VNI alone,
+/// which is all that the program knows.
+fn key_of(session: &Session) -> Option<RawSession> {
+    let wrap = match (session.encapsulation, session.scope) {
+        (Encapsulation::Vxlan, None) => 0,
+        (Encapsulation::Geneve, None) => IN_GENEVE,
+        _ => return None,
+    };
     let [a, b, c, d] = place::words(session.source);
-    [a, b, c, d, session.vni.get()]
+    Some([a, b, c, d, session.vni.get() | wrap])
 }
 
 /// Returns the VLANs of a tag: that of the outer or only tag, and from bit 16 on the inner one.
@@ -150,7 +165,7 @@ fn vlans(tag: Option<Tag>) -> u32 {
 /// Adds up a session, from what each CPU counted of it. Returns none where the number is no VNI,
 /// which the program never makes.
 fn add_up<'a>(key: RawSession, totals: impl Iterator<Item = &'a Total>) -> Option<Counted> {
-    let [a, b, c, d, vni] = key;
+    let [a, b, c, d, id] = key;
     let mut octets = [0; 16];
     octets.as_chunks_mut::<4>().0.iter_mut().zip([a, b, c, d]).for_each(|(to, word)| *to = word.to_ne_bytes());
     let (mut frames, mut bytes, mut first, mut last) = (0, 0, u64::MAX, 0);
@@ -164,7 +179,8 @@ fn add_up<'a>(key: RawSession, totals: impl Iterator<Item = &'a Total>) -> Optio
     }
     let now = Timestamp::now();
     let time = |ns| if ns == 0 || ns == u64::MAX { now } else { Timestamp::from_ns(ns) };
-    let session = Session::vxlan(Ipv6Addr::from(octets), Vni::new(vni)?);
+    let encapsulation = if id & IN_GENEVE == 0 { Encapsulation::Vxlan } else { Encapsulation::Geneve };
+    let session = Session { encapsulation, ..Session::vxlan(Ipv6Addr::from(octets), Vni::new(id & !IN_GENEVE)?) };
     Some(Counted { session, frames, bytes, first: time(first), last: time(last) })
 }
 
@@ -177,7 +193,7 @@ mod tests {
     use crate::sink::interface::{Interface, InterfacePlan, Kind};
     use crate::sink::namespace::{Namespace, Sniffer, sh};
     use crate::sys::rtnetlink::RouteSocket;
-    use crate::wire::vxlan;
+    use crate::wire::{Scope, vxlan};
     use aya::programs::{SchedClassifier, TcAttachType};
     use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
     use std::net::UdpSocket;
@@ -296,6 +312,18 @@ mod tests {
         assert_eq!(counted.session.to_string(), "192.0.2.7 vni 9");
         assert_eq!((counted.frames, counted.bytes), (6, 360));
         assert_eq!((counted.first, counted.last), (Timestamp::from_ns(40), Timestamp::from_ns(70)));
+        let geneve = add_up([0, 0, key[2], key[3], 9 | 1 << 24], totals.iter()).unwrap().session;
+        assert_eq!(geneve, Session { encapsulation: Encapsulation::Geneve, ..counted.session });
+        assert_eq!(
+            [counted.session, geneve].map(|session| key_of(&session)),
+            [Some(key), Some([key[0], key[1], key[2], key[3], 9 | 1 << 24])]
+        );
+        let others = [
+            Session { scope: Some(Scope(0)), ..geneve },
+            Session { encapsulation: Encapsulation::Gpe, ..geneve },
+            Session { scope: Some(Scope(7)), ..counted.session },
+        ];
+        assert_eq!(others.map(|session| is_known(&session)), [false; 3], "the program would take them for these");
         let before = Timestamp::now();
         let counted = add_up(key, [[2, 120, 0, 0]].iter()).unwrap();
         assert!(counted.first >= before && counted.last >= before, "not stamped");

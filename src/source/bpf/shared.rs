@@ -11,6 +11,7 @@ use aya::maps::MapError;
 use super::error::BpfError;
 use super::plan::Kept;
 use super::program::{Program, wait_for_running};
+use super::redirect::is_known;
 use crate::session::{Session, Tag};
 use crate::source::allowed::Allowed;
 use crate::source::fast_path::Counted;
@@ -141,6 +142,11 @@ pub(crate) struct Marking {
 }
 
 impl Marking {
+    /// Says whether the program knows this session from others, so that it can be marked.
+    pub(crate) fn knows(session: &Session) -> bool {
+        is_known(session)
+    }
+
     /// Marks a session: its frames are redirected, with this tag if there is one.
     ///
     /// # Errors
