@@ -284,8 +284,8 @@ fn total(record: &Record) -> u64 {
 }
 
 /// Returns how many datagrams more were dropped than workers that have ended have counted: each was
-/// told only of what was settled. That is exact where nothing was given to all, and else a bound
-/// from below.
+/// told only of what was settled. That is exact where nothing was given to all. Else it is a bound
+/// from below but for a datagram of each CPU: a drop counter can be ahead of what was given.
 pub(super) fn uncounted(records: &Records) -> u64 {
     let workers: Vec<Worker> = records.workers.iter().map(Worker::of).collect();
     let counted = records.workers.iter().map(|record| record.counted).sum();

@@ -112,8 +112,10 @@ impl Fragments {
 
     fn add_part(&mut self, piece: &Piece<'_>, is_whole: bool, given_up: &mut GivenUp) -> Outcome {
         let key = Key::of(piece);
-        let is_new = !self.waiting.iter().any(|waiting| waiting.key == key);
-        self.make_room(usize::from(is_new), piece.bytes.len(), given_up);
+        let known = self.waiting.iter().find(|waiting| waiting.key == key);
+        let is_kept = is_whole && known.is_none_or(|waiting| !waiting.is_spoilt);
+        let (datagrams, bytes) = (usize::from(known.is_none()), if is_kept { piece.bytes.len() } else { 0 });
+        self.make_room(datagrams, bytes, given_up);
         let place = match self.waiting.iter().position(|waiting| waiting.key == key) {
             Some(place) => place,
             None => {
@@ -122,11 +124,17 @@ impl Fragments {
             }
         };
         let Some(waiting) = self.waiting.get_mut(place) else { return Outcome::Waits };
+        // First pieces of others do not come here: see [`Fragments::is_other`].
+        let is_first_of_mirror = piece.ports.is_some();
         if waiting.kind == Kind::Other {
-            return Outcome::Other;
+            if !is_first_of_mirror {
+                return Outcome::Other;
+            }
+            // Another datagram of the same number. Nothing was kept of the one before.
+            *waiting = Waiting::new(key);
         }
         waiting.frames += 1;
-        if piece.ports.is_some() {
+        if is_first_of_mirror {
             waiting.kind = Kind::Mirror;
         }
         let before = waiting.bytes;
@@ -340,6 +348,11 @@ mod tests {
         assert_eq!(fragments.add(&first(4, 16), &mut given_up), Outcome::Waits);
         assert_eq!(fragments.is_other(&piece(4, 0, 16), &mut given_up), 0);
         assert_eq!(std::mem::take(&mut given_up), GivenUp { of_mirrors: 1, unknown: 0 });
+        // And of others, and then of a mirror.
+        assert_eq!(fragments.add(&piece(4, 16, 40), &mut given_up), Outcome::Other);
+        assert_eq!(fragments.add(&first(4, 16), &mut given_up), Outcome::Waits);
+        let whole = Outcome::Whole { bytes: DATA.to_vec(), others: 1 };
+        assert_eq!(fragments.add(&piece(4, 16, 40), &mut given_up), whole);
         // What has no first piece, what has one, and GRE, which has no ports.
         assert_eq!(fragments.add(&piece(5, 16, 32), &mut given_up), Outcome::Waits);
         assert_eq!(fragments.add_cut(&piece(5, 32, 40), &mut given_up), Outcome::Waits);
