@@ -23,8 +23,13 @@ pub(super) fn programs(data: &[u8]) {
         jf: *jf,
         k: u32::from_le_bytes(*k),
     });
+    agree(&with_memory(read), frame);
+}
+
+/// Puts instructions behind others that write all memory words.
+fn with_memory(instructions: impl Iterator<Item = Instruction>) -> Vec<Instruction> {
     let write = (0..MEMORY).map(|word| Instruction { code: 0x02, jt: 0, jf: 0, k: word });
-    agree(&write.chain(read).collect::<Vec<_>>(), frame);
+    write.chain(instructions).collect()
 }
 
 /// What is a program here is one for libpcap, and returns the same of the frame, however much of it
@@ -49,6 +54,8 @@ pub(super) fn expressions(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else { return };
     let Ok(expression) = Expression::new(text) else { return };
     let instructions = pcap::compile(text, LinkType::Ethernet.number().into()).expect("it was compiled before");
+    // What libpcap makes of `geneve 7 and ip or dst not 2` reads words that nobody wrote, too.
+    let instructions = with_memory(instructions.into_iter());
     agree(&instructions, frame);
     let original = u32::try_from(frame.len()).unwrap_or(u32::MAX);
     let theirs = pcap::filter(&instructions, frame, original).expect("libpcap made it");

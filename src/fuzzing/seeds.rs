@@ -264,7 +264,8 @@ pub(super) fn documents() -> Vec<Vec<u8>> {
 }
 
 /// Expressions in tcpdump's language.
-const EXPRESSIONS: [&str; 16] = [
+const EXPRESSIONS: [&str; 17] = [
+    "geneve 7 and ip or dst not 2",
     "ip",
     "tcp port 443 or udp port 53",
     "host 10.0.0.1 and not port 22",

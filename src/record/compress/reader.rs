@@ -1,8 +1,8 @@
 //! A reader decodes what [`super::Compressor`] wrote, and any other lz4 or zstd stream.
 
-use std::io::{self, Cursor, Read};
+use std::io::{self, BufRead, Cursor, Read};
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::{Decompress, FlushDecompress, Status};
 use lz4_flex::frame::FrameDecoder;
 use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer};
 
@@ -21,7 +21,7 @@ enum Decoder<R: Read> {
     Plain(Whole<R>),
     Lz4(Lz4<Whole<R>>),
     Zstd(Zstd<Whole<R>>),
-    Gzip(Box<MultiGzDecoder<io::BufReader<Whole<R>>>>),
+    Gzip(Gzip<Whole<R>>),
 }
 
 /// The bytes that were looked at, and the rest of the stream.
@@ -42,9 +42,7 @@ pub fn reader<R: Read>(mut input: R) -> io::Result<Reader<R>> {
     let is_gzip = beginning.starts_with(&GZIP_MAGIC);
     let source = Cursor::new(beginning).chain(input);
     let decoder = match compression {
-        None if is_gzip => {
-            Decoder::Gzip(Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(64 * 1024, source))))
-        }
+        None if is_gzip => Decoder::Gzip(Gzip::new(source)),
         None => Decoder::Plain(source),
         Some(Compression::Lz4) => Decoder::Lz4(Lz4::new(source)),
         Some(Compression::Zstd(_)) => Decoder::Zstd(Zstd::new(source)?),
@@ -70,7 +68,7 @@ impl<R: Read> Reader<R> {
             Decoder::Plain(source) => has_more(source),
             Decoder::Lz4(lz4) => has_more(lz4.decoder.get_mut()),
             Decoder::Zstd(zstd) => has_more(&mut zstd.source),
-            Decoder::Gzip(gzip) => has_more(gzip.get_mut()),
+            Decoder::Gzip(gzip) => has_more(&mut gzip.source),
         }
     }
 }
@@ -148,6 +146,70 @@ impl<R: Read> Lz4<R> {
                 _ => return Ok(read),
             }
         }
+    }
+}
+
+/// Decodes gzip, member by member. Bytes that were decoded before the damage in the same call come
+/// first, so the decoder is asked for its counts.
+struct Gzip<R> {
+    source: io::BufReader<R>,
+    decoder: Decompress,
+    /// False between two members.
+    is_within: bool,
+    /// The damage behind what was read.
+    damage: Option<io::Error>,
+}
+
+impl<R: Read> Gzip<R> {
+    fn new(source: R) -> Gzip<R> {
+        let source = io::BufReader::with_capacity(64 * 1024, source);
+        Gzip { source, decoder: Gzip::<R>::decoder(), is_within: false, damage: None }
+    }
+
+    /// Returns a decoder of one member.
+    fn decoder() -> Decompress {
+        /// The largest window, in bits: a header does not tell it.
+        const WINDOW: u8 = 15;
+        Decompress::new_gzip(WINDOW)
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(error) = self.damage.take() {
+            return Err(error);
+        }
+        while !buffer.is_empty() {
+            let input = self.source.fill_buf()?;
+            let at_end = input.is_empty();
+            if at_end && !self.is_within {
+                break;
+            }
+            let before = (self.decoder.total_in(), self.decoder.total_out());
+            let state = self.decoder.decompress(input, buffer, FlushDecompress::None);
+            // Neither is more than its slice has.
+            let used = usize::try_from(self.decoder.total_in() - before.0).unwrap_or(usize::MAX);
+            let read = usize::try_from(self.decoder.total_out() - before.1).unwrap_or(usize::MAX);
+            self.source.consume(used);
+            self.is_within = true;
+            let damage = match state {
+                Ok(Status::StreamEnd) => {
+                    (self.decoder, self.is_within) = (Gzip::<R>::decoder(), false);
+                    None
+                }
+                Ok(_) if read > 0 || used > 0 => None,
+                Ok(_) if at_end => Some(unfinished()),
+                Ok(_) => Some(io::Error::new(io::ErrorKind::InvalidData, "corrupt gzip stream")),
+                Err(error) => Some(io::Error::new(io::ErrorKind::InvalidData, format!("corrupt gzip stream: {error}"))),
+            };
+            match (read, damage) {
+                (0, Some(damage)) => return Err(damage),
+                (0, None) => {}
+                (read, damage) => {
+                    self.damage = damage;
+                    return Ok(read);
+                }
+            }
+        }
+        Ok(0)
     }
 }
 

@@ -1,6 +1,7 @@
 use super::kind::ZSTD_MAX_LEVEL;
 use super::kind::{LZ4_MAGIC, ZSTD_MAGIC};
 use super::*;
+use flate2::FlushCompress;
 use proptest::prelude::*;
 use std::io::Read;
 
@@ -183,4 +184,46 @@ fn what_stands_before_damage_is_read() {
         assert_eq!(found.len(), raw, "{compression}");
         assert!(error.is_err());
     }
+}
+
+/// Compresses these bytes with gzip, as one member up to there.
+fn gzip(raw: &[u8], end: FlushCompress) -> Vec<u8> {
+    let mut file = Vec::with_capacity(2 * raw.len());
+    let mut compress = flate2::Compress::new_gzip(flate2::Compression::fast(), 15);
+    compress.compress_vec(raw, &mut file, end).unwrap();
+    assert_eq!(compress.total_in(), raw.len() as u64);
+    file
+}
+
+#[test]
+fn of_gzip_what_stands_before_damage_is_read_however_much_is_read_at_once() {
+    let raw = bytes(300_000, 7);
+    let [whole, open] = [FlushCompress::Finish, FlushCompress::Sync].map(|end| gzip(&raw, end));
+    // A last block of a kind that there is not; the end in the middle; another sum; something else
+    // where a member could begin.
+    let mut wrong_sum = whole.clone();
+    let at = wrong_sum.len() - 8;
+    wrong_sum[at] ^= 1;
+    for (file, kind) in [
+        ([&open[..], &[7]].concat(), io::ErrorKind::InvalidData),
+        (open, io::ErrorKind::UnexpectedEof),
+        (wrong_sum, io::ErrorKind::InvalidData),
+        ([&whole[..], b"no member"].concat(), io::ErrorKind::InvalidData),
+    ] {
+        for step in [1 << 20, 1000, 1] {
+            let mut source = reader(file.as_slice()).unwrap();
+            let (mut found, mut room) = (Vec::new(), vec![0; step]);
+            let error = loop {
+                match source.read(&mut room) {
+                    Ok(0) => panic!("the end"),
+                    Ok(read) => found.extend_from_slice(&room[..read]),
+                    Err(error) => break error,
+                }
+            };
+            assert!(found == raw && error.kind() == kind, "{step}: {} {error}", found.len());
+        }
+    }
+    // Members behind each other are one stream.
+    let (found, end) = decoded(&[&whole[..], &whole].concat());
+    assert!(found == [&raw[..], &raw].concat() && end.is_ok());
 }
