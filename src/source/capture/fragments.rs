@@ -99,21 +99,12 @@ pub(super) enum Outcome {
 }
 
 impl Fragments {
-    /// Adds a piece. `given_up` hears how many frames were given up for it.
+    /// Adds a piece. One that the capture cut spoils its datagram, which can never be whole.
+    /// `given_up` hears how many frames were given up for it.
     pub(super) fn add(&mut self, piece: &Piece<'_>, given_up: &mut GivenUp) -> Outcome {
-        self.add_part(piece, true, given_up)
-    }
-
-    /// Adds a piece that the capture cut, so that its datagram can never be whole. `given_up` hears
-    /// how many frames were given up for it.
-    pub(super) fn add_cut(&mut self, piece: &Piece<'_>, given_up: &mut GivenUp) -> Outcome {
-        self.add_part(piece, false, given_up)
-    }
-
-    fn add_part(&mut self, piece: &Piece<'_>, is_whole: bool, given_up: &mut GivenUp) -> Outcome {
         let key = Key::of(piece);
         let known = self.waiting.iter().find(|waiting| waiting.key == key);
-        let is_kept = is_whole && known.is_none_or(|waiting| !waiting.is_spoilt);
+        let is_kept = piece.is_whole && known.is_none_or(|waiting| !waiting.is_spoilt);
         let (datagrams, bytes) = (usize::from(known.is_none()), if is_kept { piece.bytes.len() } else { 0 });
         self.make_room(datagrams, bytes, given_up);
         let place = match self.waiting.iter().position(|waiting| waiting.key == key) {
@@ -138,7 +129,7 @@ impl Fragments {
             waiting.kind = Kind::Mirror;
         }
         let before = waiting.bytes;
-        let added = !waiting.is_spoilt && is_whole && waiting.add(piece);
+        let added = !waiting.is_spoilt && piece.is_whole && waiting.add(piece);
         self.bytes = self.bytes + waiting.bytes - before;
         if !added {
             self.bytes -= waiting.spoil();
@@ -269,12 +260,17 @@ mod tests {
     fn piece(id: u32, offset: usize, end: usize) -> Piece<'static> {
         let (source, destination) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
         let (more, bytes) = (end < DATA.len(), &DATA[offset..end]);
-        Piece { source, destination, id, protocol: 17, offset, more, ports: None, bytes }
+        Piece { source, destination, id, protocol: 17, offset, more, ports: None, bytes, is_whole: true }
     }
 
     /// Makes the first piece of a datagram to a port of mirrors.
     fn first(id: u32, end: usize) -> Piece<'static> {
         Piece { ports: Some([50_000, 4789]), ..piece(id, 0, end) }
+    }
+
+    /// Makes it one that the capture cut.
+    fn cut(piece: Piece<'_>) -> Piece<'_> {
+        Piece { is_whole: false, ..piece }
     }
 
     fn sum(given_up: GivenUp) -> u64 {
@@ -339,10 +335,10 @@ mod tests {
         assert_eq!(fragments.add(&first(1, 16), &mut given_up), Outcome::Lost(3));
         assert_eq!(add(&mut fragments, &[(32, 40)]), [Outcome::Lost(1)]);
         // One that the capture cut, and the first that it cut as well.
-        assert_eq!(fragments.add_cut(&piece(2, 16, 40), &mut given_up), Outcome::Waits);
-        assert_eq!(fragments.add_cut(&first(2, 16), &mut given_up), Outcome::Lost(2));
+        assert_eq!(fragments.add(&cut(piece(2, 16, 40)), &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.add(&cut(first(2, 16)), &mut given_up), Outcome::Lost(2));
         // Such of others.
-        assert_eq!(fragments.add_cut(&piece(3, 16, 40), &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.add(&cut(piece(3, 16, 40)), &mut given_up), Outcome::Waits);
         assert_eq!(fragments.is_other(&piece(3, 0, 16), &mut given_up), 1);
         // Another datagram of the same number was of a mirror.
         assert_eq!(fragments.add(&first(4, 16), &mut given_up), Outcome::Waits);
@@ -355,7 +351,7 @@ mod tests {
         assert_eq!(fragments.add(&piece(4, 16, 40), &mut given_up), whole);
         // What has no first piece, what has one, and GRE, which has no ports.
         assert_eq!(fragments.add(&piece(5, 16, 32), &mut given_up), Outcome::Waits);
-        assert_eq!(fragments.add_cut(&piece(5, 32, 40), &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.add(&cut(piece(5, 32, 40)), &mut given_up), Outcome::Waits);
         assert_eq!(fragments.add(&first(6, 16), &mut given_up), Outcome::Waits);
         let gre = Piece { protocol: protocol::GRE, ..piece(7, 16, 32) };
         assert_eq!(fragments.add(&gre, &mut given_up), Outcome::Waits);

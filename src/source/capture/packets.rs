@@ -35,7 +35,7 @@ impl Packets {
     /// datagram are known to be none. Those that came before are counted here: they are gone.
     pub(crate) fn other(&mut self, framing: Framing, frame: &[u8], reason: Other) {
         if reason == Other::NoTunnel
-            && let Some((first, _)) = part(framing, frame)
+            && let Some(first) = part(framing, frame)
         {
             let mut given_up = GivenUp::default();
             let waited = self.fragments.is_other(&first, &mut given_up);
@@ -47,15 +47,12 @@ impl Packets {
     /// Takes a packet that is no whole datagram for this reason.
     pub(crate) fn outer(&mut self, framing: Framing, frame: &[u8], reason: OuterError) -> Came {
         let part = if reason == OuterError::OuterFragment { part(framing, frame) } else { None };
-        let Some((piece, is_whole)) = part else {
+        let Some(piece) = part else {
             self.counts.outer(reason);
             return Came::Nothing;
         };
         let mut given_up = GivenUp::default();
-        let outcome = match is_whole {
-            true => self.fragments.add(&piece, &mut given_up),
-            false => self.fragments.add_cut(&piece, &mut given_up),
-        };
+        let outcome = self.fragments.add(&piece, &mut given_up);
         self.counts.give_up(given_up);
         match outcome {
             Outcome::Waits => Came::Nothing,

@@ -407,25 +407,26 @@ pub struct Piece<'a> {
     pub more: bool,
     /// The ports, in the first piece.
     pub ports: Option<[u16; 2]>,
-    /// The bytes.
+    /// The bytes, as far as they were captured.
     pub bytes: &'a [u8],
+    /// Says whether all of them were.
+    pub is_whole: bool,
 }
 
 /// Returns the piece that a captured frame is; none where it is none, or the capture cut it.
 #[must_use]
 pub fn piece(framing: Framing, frame: &[u8]) -> Option<Piece<'_>> {
-    part(framing, frame).and_then(|(piece, is_whole)| is_whole.then_some(piece))
+    part(framing, frame).filter(|piece| piece.is_whole)
 }
 
-/// Returns what the capture kept of the piece that a frame is, and whether that is all of it; none
-/// where it is no piece.
+/// Returns what the capture kept of the piece that a frame is; none where it is no piece.
 #[must_use]
-pub fn part(framing: Framing, frame: &[u8]) -> Option<(Piece<'_>, bool)> {
+pub fn part(framing: Framing, frame: &[u8]) -> Option<Piece<'_>> {
     let (ethertype, at) = framing.announces(frame)?;
     let layers = Layers::behind(frame, at, ethertype);
     let ip = layers.ip?;
     let place = ip.place(frame, layers.network)?;
-    let piece = Piece {
+    Some(Piece {
         source: ip.source,
         destination: ip.destination,
         id: place.id,
@@ -434,8 +435,8 @@ pub fn part(framing: Framing, frame: &[u8]) -> Option<(Piece<'_>, bool)> {
         more: !place.is_last,
         ports: ip.ports,
         bytes: frame.get(ip.transport..ip.end.min(frame.len()))?,
-    };
-    Some((piece, ip.end <= frame.len()))
+        is_whole: ip.end <= frame.len(),
+    })
 }
 
 /// Takes the wrap off what was put together again: all that is behind the IP header, of this
