@@ -312,24 +312,34 @@ impl Format {
         Ok(Format::PcapNg { parser, interfaces: Vec::new(), links })
     }
 
-    /// Finds the record that these bytes begin with, where this is pcap and all of it is there.
+    /// Finds the record that these bytes begin with, where this is pcap, all of it is there, and it
+    /// is of a length that a record can have.
     #[inline(always)]
     fn whole_record(&self, bytes: &[u8]) -> Option<Found> {
-        match *self {
-            Format::Pcap { endianness, nanoseconds, link_type } => {
-                whole_record(bytes, endianness, nanoseconds, link_type)
-            }
-            Format::PcapNg { .. } => None,
+        let Format::Pcap { endianness, nanoseconds, link_type } = *self else { return None };
+        let (header, rest) = bytes.split_first_chunk::<RECORD_HEADER_LEN>()?;
+        let fields = [0, 4, 8, 12].map(|at| u32_at(header, at, Endianness::Little));
+        let [seconds, fraction, caplen, orig_len] = match endianness {
+            Endianness::Little => fields,
+            Endianness::Big => fields.map(u32::swap_bytes),
+        };
+        let length = to_usize(caplen);
+        if caplen > MAX_FRAME || rest.len() < length {
+            return None;
         }
+        let unit = if nanoseconds { 1 } else { 1_000 };
+        let timestamp = u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * unit;
+        let (start, record) = (RECORD_HEADER_LEN, RECORD_HEADER_LEN + length);
+        Some(Found { timestamp: Some(timestamp), record, start, length, orig_len, link_type, options: None })
     }
 
     /// Reads until there is a frame, and finds it; none where the capture ends before.
     #[inline(never)]
     fn next<R: Read>(&mut self, input: &mut Input<R>) -> Result<Option<Found>, Stop> {
         match self {
-            &mut Format::Pcap { endianness, nanoseconds, link_type } => {
+            &mut Format::Pcap { endianness, .. } => {
                 read_record(input, endianness)?;
-                Ok(whole_record(input.window.bytes(), endianness, nanoseconds, link_type))
+                Ok(self.whole_record(input.window.bytes()))
             }
             Format::PcapNg { parser, interfaces, links } => loop {
                 if input.at_end()? {
@@ -341,26 +351,6 @@ impl Format {
             },
         }
     }
-}
-
-/// Finds the record that these bytes begin with, if all of it is there and it is of a length that a
-/// record can have.
-#[inline(always)]
-fn whole_record(bytes: &[u8], endianness: Endianness, nanoseconds: bool, link_type: u16) -> Option<Found> {
-    let (header, rest) = bytes.split_first_chunk::<RECORD_HEADER_LEN>()?;
-    let fields = [0, 4, 8, 12].map(|at| u32_at(header, at, Endianness::Little));
-    let [seconds, fraction, caplen, orig_len] = match endianness {
-        Endianness::Little => fields,
-        Endianness::Big => fields.map(u32::swap_bytes),
-    };
-    let length = to_usize(caplen);
-    if caplen > MAX_FRAME || rest.len() < length {
-        return None;
-    }
-    let unit = if nanoseconds { 1 } else { 1_000 };
-    let timestamp = u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * unit;
-    let (start, record) = (RECORD_HEADER_LEN, RECORD_HEADER_LEN + length);
-    Some(Found { timestamp: Some(timestamp), record, start, length, orig_len, link_type, options: None })
 }
 
 /// Reads the next record of a pcap file in, unless the file ends before it.
