@@ -20,6 +20,16 @@ pub enum Listen {
     On(Ipv6Addr, String, u16),
 }
 
+impl Listen {
+    /// Returns the port.
+    pub(super) fn port(&self) -> u16 {
+        match self {
+            Self::Any(port) | Self::On(.., port) => *port,
+            Self::At(address) => address.port(),
+        }
+    }
+}
+
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -44,6 +44,17 @@ impl Listener {
     pub(super) fn is_over_ip(&self) -> bool {
         matches!(self.carries, Carries::OverIp(_))
     }
+
+    /// Returns the encapsulation that comes there over UDP; none where it comes over IP, and where
+    /// none is usual for the port.
+    pub(super) fn encapsulation(&self) -> Option<Encapsulation> {
+        match self.carries {
+            Carries::Usual => Some(Encapsulation::Vxlan),
+            Carries::Said(encapsulation) => Some(encapsulation),
+            Carries::Auto => Encapsulation::of_port(self.at.port()),
+            Carries::OverIp(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Listener {

@@ -4,13 +4,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::super::address::{Listen, VXLAN_PORT};
 use super::super::error::PlanError;
-use super::super::listener::{self as config, Carries};
+use super::super::listener as config;
 use super::super::origin::Said;
 use super::super::settings::Settings;
 use crate::host::HostFacts;
 use crate::setting::key;
 use crate::source::{Listener, udp};
-use crate::wire::{Carrier, Encapsulation};
+use crate::wire::Carrier;
 
 /// Returns the addresses to listen on; where none was given, the default.
 ///
@@ -68,16 +68,12 @@ fn asked(one: &config::Listener, host: &HostFacts, said: impl Fn() -> Said + Cop
             SocketAddrV6::new(*address, *port, 0, index(interface, *address, host, said)?).into()
         }
     };
-    let encapsulation = match one.carries {
-        Carries::OverIp(_) => {
-            let more = (one.at == Listen::Any(0) && address.is_ipv6()).then_some((Ipv4Addr::UNSPECIFIED, 0).into());
-            return Ok(more.into_iter().chain([address]).map(Listener::over_ip).collect());
-        }
-        Carries::Usual => Encapsulation::Vxlan,
-        Carries::Said(encapsulation) => encapsulation,
-        Carries::Auto => Encapsulation::of_port(address.port())
-            .ok_or_else(|| PlanError::ListenAuto { said: said(), port: address.port() })?,
-    };
+    if one.is_over_ip() {
+        let more = (one.at == Listen::Any(0) && address.is_ipv6()).then_some((Ipv4Addr::UNSPECIFIED, 0).into());
+        return Ok(more.into_iter().chain([address]).map(Listener::over_ip).collect());
+    }
+    let encapsulation =
+        one.encapsulation().ok_or_else(|| PlanError::ListenAuto { said: said(), port: address.port() })?;
     Ok(vec![Listener { address, carrier: Carrier::Udp, encapsulation }])
 }
 

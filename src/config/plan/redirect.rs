@@ -1,9 +1,8 @@
 //! Redirection is done by the program in the kernel, and does not go together with what only user
 //! space can do.
 
-use super::super::address::Listen;
 use super::super::error::PlanError;
-use super::super::listener::{Carries, Listener};
+use super::super::listener::Listener;
 use super::super::settings::{Interface, Settings, TapMode};
 use crate::pipeline::{OutputPlan, PipelinePlan};
 use crate::route::policy::Policy;
@@ -109,14 +108,7 @@ pub(super) fn check(settings: &Settings, policy: &Policy) -> Result<(), PlanErro
 
 /// Says whether the program takes the headers off of what comes to a listener.
 fn is_taken_off(listener: &Listener) -> bool {
-    let carries = match (listener.carries, &listener.at) {
-        (Carries::Usual, _) => Some(Encapsulation::Vxlan),
-        (Carries::Said(encapsulation), _) => Some(encapsulation),
-        (Carries::OverIp(_), _) => None,
-        (Carries::Auto, Listen::Any(port) | Listen::On(.., port)) => Encapsulation::of_port(*port),
-        (Carries::Auto, Listen::At(address)) => Encapsulation::of_port(address.port()),
-    };
-    matches!(carries, Some(Encapsulation::Vxlan | Encapsulation::Geneve))
+    matches!(listener.encapsulation(), Some(Encapsulation::Vxlan | Encapsulation::Geneve))
 }
 
 /// Plans the program's part in redirection, if frames are redirected.
