@@ -3,6 +3,9 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
 
 use crate::captures::{self, assert_same};
 use crate::datagrams;
@@ -20,6 +23,24 @@ fn geneve_of(pair: &Pair, ip: Ip) -> SocketAddr {
     SocketAddr::new(pair.target(ip).ip(), 6081)
 }
 
+/// Frames, and a capture of them.
+struct Assorted {
+    directory: TempDir,
+    frames: Vec<Vec<u8>>,
+    file: PathBuf,
+    n: u64,
+}
+
+/// Makes frames to replay, for a test that has tcpdump for a judge.
+fn assorted(count: u32) -> Option<Assorted> {
+    if !need::programs(&["tcpdump"]) {
+        return None;
+    }
+    let (directory, frames) = (tempfile::tempdir().unwrap(), frames::assorted(count));
+    let (file, n) = (frames::write(directory.path(), "frames.pcap", &frames), frames.len() as u64);
+    Some(Assorted { directory, frames, file, n })
+}
+
 fn sorted(mut frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     frames.sort();
     frames
@@ -27,13 +48,7 @@ fn sorted(mut frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 
 #[test]
 fn geneve_is_redirected_beside_vxlan_and_what_has_options_is_injected() {
-    if !need::programs(&["tcpdump"]) {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let frames = frames::assorted(200);
-    let file = frames::write(directory.path(), "frames.pcap", &frames);
-    let n = frames.len() as u64;
+    let Some(Assorted { directory: _directory, frames, file, n }) = assorted(200) else { return };
     for (ip, arguments) in [Ip::V4, Ip::V6].into_iter().flat_map(|ip| WAYS.map(|arguments| (ip, arguments))) {
         let pair = Pair::new(2000);
         let sensor = sensor(&pair, &format!("{LISTEN} --workers 2 {arguments}"));
@@ -165,13 +180,7 @@ fn what_is_odd_about_geneve_is_decided_by_user_space() {
 
 #[test]
 fn geneve_that_is_not_allowed_is_not_redirected() {
-    if !need::programs(&["tcpdump"]) {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let frames = frames::assorted(100);
-    let file = frames::write(directory.path(), "frames.pcap", &frames);
-    let n = frames.len() as u64;
+    let Some(Assorted { directory: _directory, frames, file, n }) = assorted(100) else { return };
     let places = ["--source bpf --interface eth0 --tap mirror0 --attach xdp", REDIRECT];
     for (place, arguments) in places.into_iter().flat_map(|place| WAYS.map(|arguments| (place, arguments))) {
         let pair = Pair::new(2000);
@@ -200,13 +209,7 @@ fn geneve_that_is_not_allowed_is_not_redirected() {
 /// scope as well is not known to the program, and is injected.
 #[test]
 fn sessions_of_geneve_and_vxlan_that_are_redirected_have_their_own_tags() {
-    if !need::programs(&["tcpdump"]) {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let frames = frames::assorted(100);
-    let file = frames::write(directory.path(), "frames.pcap", &frames);
-    let n = frames.len() as u64;
+    let Some(Assorted { directory, frames, file, n }) = assorted(100) else { return };
     let tagged = |frame: &Vec<u8>, vlan: u8| [&frame[..12], &[0x81, 0, 0, vlan], &frame[12..]].concat();
     for arguments in WAYS {
         let pair = Pair::new(2000);
