@@ -3,7 +3,7 @@ use super::kind::{LZ4_MAGIC, ZSTD_MAGIC};
 use super::*;
 use flate2::FlushCompress;
 use proptest::prelude::*;
-use std::io::Read;
+use std::io::{Read, Write};
 
 fn every() -> impl Iterator<Item = Compression> {
     std::iter::once(Compression::Lz4).chain((1..=ZSTD_MAX_LEVEL).map(Compression::Zstd))
@@ -40,6 +40,31 @@ fn decoded(file: &[u8]) -> (Vec<u8>, io::Result<usize>) {
     let mut bytes = Vec::new();
     let end = reader(file).and_then(|mut reader| reader.read_to_end(&mut bytes));
     (bytes, end)
+}
+
+#[test]
+fn frames_of_lz4_with_blocks_of_any_size_follow_each_other() {
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+    let blocks = [
+        (BlockSize::Max4MB, BlockMode::Independent),
+        (BlockSize::Max64KB, BlockMode::Linked),
+        (BlockSize::Max1MB, BlockMode::Linked),
+        (BlockSize::Max64KB, BlockMode::Independent),
+        (BlockSize::Max256KB, BlockMode::Linked),
+    ];
+    let (mut file, mut raw) = (Vec::new(), Vec::new());
+    for (size, mode) in blocks.into_iter().chain(blocks.into_iter().rev()) {
+        // More than the buffers of the frame with the largest have room for.
+        let part = bytes(10_000_000, raw.len() as u64);
+        let info = FrameInfo::new().block_size(size).block_mode(mode).content_checksum(true);
+        let mut encoder = FrameEncoder::with_frame_info(info, &mut file);
+        encoder.write_all(&part).unwrap();
+        encoder.finish().unwrap();
+        raw.extend(part);
+    }
+    let (found, end) = decoded(&file);
+    assert!(found == raw, "{end:?} behind {} of {} bytes", found.len(), raw.len());
+    assert!(end.is_ok(), "{end:?}");
 }
 
 proptest! {
