@@ -130,16 +130,19 @@ fn number(data: &[u8]) -> u64 {
 /// it is.
 fn mirrored(inner: Decapsulated<'_>) -> Result<Decapsulated<'_>, DropReason> {
     let packet = inner.frame;
-    let Some(ip) = Layers::of_ip(packet).ip else { return Ok(inner) };
-    let is_mirror = ip.protocol == protocol::UDP
-        && ip.fragment == Fragment::Whole
-        && ip.ports.is_some_and(|[_, destination]| destination == VXLAN_PORT);
+    // Whether a packet is a mirror's nobody knows that was cut before it says so.
+    let untold = if inner.arrived as usize > packet.len() { Err(DropReason::ShortTunnelHeader) } else { Ok(inner) };
+    let Some(ip) = Layers::of_ip(packet).ip else { return untold };
+    if ip.protocol != protocol::UDP || ip.fragment != Fragment::Whole {
+        return Ok(inner);
+    }
     // The length of the UDP datagram, which must fit into the packet.
-    let length = match ip.segment(packet) {
-        [_, _, _, _, high, low, ..] => usize::from(u16::from_be_bytes([*high, *low])),
-        _ => 0,
+    let length = match *ip.segment(packet) {
+        [_, _, high, low, ..] if u16::from_be_bytes([high, low]) != VXLAN_PORT => return Ok(inner),
+        [_, _, _, _, high, low, ..] => usize::from(u16::from_be_bytes([high, low])),
+        _ => return untold,
     };
-    if !is_mirror || length < 8 || ip.transport + length > ip.end {
+    if length < 8 || ip.transport + length > ip.end {
         return Ok(inner);
     }
     let payload = ip.payload(packet);
@@ -285,6 +288,35 @@ mod tests {
         assert_eq!((cut.frame.len(), cut.arrived), (14, 64));
         vxlan[0] = 0;
         assert_eq!(read(&through_endpoint(&udp(4789, &vxlan))), Err(DropReason::VniFlagClear));
+    }
+
+    #[test]
+    fn a_mirror_through_an_endpoint_that_was_cut_is_a_mirror_or_nothing() {
+        let vxlan = [vxlan::header(Vni::MAX).as_slice(), &FRAME, &[7; 50]].concat();
+        let mut six = Vec::new();
+        etherparse::PacketBuilder::ipv6([1; 16], [2; 16], 64).udp(65_410, 4789).write(&mut six, &vxlan).unwrap();
+        for (packet, protocol) in [(udp(4789, &vxlan), 0x0800u16), (six, 0x86dd)] {
+            let mut payload = through_endpoint(&packet);
+            payload[2..4].copy_from_slice(&protocol.to_be_bytes());
+            let headers = payload.len() - FRAME.len() - 50;
+            for kept in 0..payload.len() {
+                let inner = decapsulate(&payload[..kept], payload.len());
+                if kept < headers + FRAME.len() {
+                    assert!(inner.is_err(), "{kept} bytes: {inner:?}");
+                } else {
+                    let inner = inner.unwrap();
+                    let found = (inner.bare, inner.frame.len(), inner.arrived as usize);
+                    assert_eq!(found, (None, kept - headers, FRAME.len() + 50), "{kept} bytes");
+                }
+            }
+        }
+        // A packet to elsewhere says so by its port.
+        let payload = through_endpoint(&udp(53, &[7; 50]));
+        let cut = payload.len() - 50;
+        for (kept, known) in [(cut, true), (cut - 4, true), (cut - 5, false)] {
+            let inner = decapsulate(&payload[..kept], payload.len()).map(|inner| inner.bare);
+            assert_eq!(inner, if known { Ok(Some(0x0800)) } else { Err(DropReason::ShortTunnelHeader) });
+        }
     }
 
     #[test]
