@@ -97,10 +97,10 @@ impl Strip {
     fn refused(&mut self, frame: &Frame<'_>, framing: Framing, refused: Refused, step: &mut Step) -> Result<(), Other> {
         match refused {
             Refused::Other(reason) => {
-                self.packets.other(framing, frame.data, reason);
+                self.packets.other(framing, frame, reason);
                 self.other(frame, reason, step)
             }
-            Refused::Outer(reason) => match self.packets.outer(framing, frame.data, reason) {
+            Refused::Outer(reason) => match self.packets.outer(framing, frame, reason) {
                 Came::Nothing => Ok(()),
                 Came::Other => self.other(frame, Other::NoTunnel, step),
                 Came::Whole { of, bytes } => match unwrap_whole(of, &bytes, &self.ports) {

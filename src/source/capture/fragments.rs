@@ -2,9 +2,11 @@
 //!
 //! A mirror's datagrams are larger than what they mirror, so a path whose MTU was not raised
 //! fragments them. A capture has the pieces, in whatever order. They are kept until the datagram is
-//! whole, within bounds: as many datagrams and bytes as a host would keep. Where the bounds are
-//! met the oldest datagram is given up, and so is one whose pieces overlap: a host drops such
-//! packets, too (RFC 5722), for each reader would see something else in them.
+//! whole, within bounds: as many datagrams and bytes as a host would keep, and as long. Where the
+//! bounds are met the oldest datagram is given up. So is one whose pieces overlap: a host drops
+//! such packets, too (RFC 5722), for each reader would see something else in them. An exact copy of
+//! a piece, as captures have it that see a packet twice, adds nothing and does no harm (RFC 8200
+//! section 4.5).
 //!
 //! Of UDP the first piece alone has the ports. So what a datagram is of is known once that one is
 //! there, and where it never comes nobody knows.
@@ -19,6 +21,9 @@ use crate::wire::layers::protocol;
 const DATAGRAMS: usize = 256;
 /// Bytes that all pieces together have at most.
 const BYTES: usize = 4 << 20;
+/// Nanoseconds that a datagram waits at most, by the times of the capture: as long as Linux keeps
+/// the fragments of IPv4. Its number may be that of another datagram then.
+const LIFETIME: u64 = 30_000_000_000;
 /// Bytes that the fragments of a packet can have together.
 const LARGEST: usize = 65_535;
 
@@ -28,11 +33,15 @@ pub(super) struct Fragments {
     /// The oldest is in front.
     waiting: VecDeque<Waiting>,
     bytes: usize,
+    /// The time of the packet that came last, in nanoseconds.
+    now: u64,
 }
 
 #[derive(Debug)]
 struct Waiting {
     key: Key,
+    /// The time of the first piece that came, in nanoseconds.
+    since: u64,
     /// Place and bytes of each piece, in the order of the places.
     pieces: Vec<(usize, Box<[u8]>)>,
     /// The length of the whole, once the last piece is there.
@@ -99,6 +108,21 @@ pub(super) enum Outcome {
 }
 
 impl Fragments {
+    /// Gives up what has waited too long at this time, in nanoseconds, for what comes next.
+    /// `given_up` hears how many frames were given up.
+    pub(super) fn expire(&mut self, now: u64, given_up: &mut GivenUp) {
+        self.now = now;
+        self.waiting.retain(|waiting| {
+            // Captures that are read one behind the other can lead back in time.
+            let lives = waiting.since.abs_diff(now) <= LIFETIME;
+            if !lives {
+                self.bytes -= waiting.bytes;
+                given_up.add(waiting);
+            }
+            lives
+        });
+    }
+
     /// Adds a piece. One that the capture cut spoils its datagram, which can never be whole.
     /// `given_up` hears how many frames were given up for it.
     pub(super) fn add(&mut self, piece: &Piece<'_>, given_up: &mut GivenUp) -> Outcome {
@@ -110,7 +134,7 @@ impl Fragments {
         let place = match self.waiting.iter().position(|waiting| waiting.key == key) {
             Some(place) => place,
             None => {
-                self.waiting.push_back(Waiting::new(key));
+                self.waiting.push_back(Waiting::new(key, self.now));
                 self.waiting.len() - 1
             }
         };
@@ -122,7 +146,7 @@ impl Fragments {
                 return Outcome::Other;
             }
             // Another datagram of the same number. Nothing was kept of the one before.
-            *waiting = Waiting::new(key);
+            *waiting = Waiting::new(key, self.now);
         }
         waiting.frames += 1;
         if is_first_of_mirror {
@@ -164,7 +188,7 @@ impl Fragments {
             return 0;
         }
         self.make_room(1, 0, given_up);
-        self.waiting.push_back(Waiting { kind: Kind::Other, ..Waiting::new(key) });
+        self.waiting.push_back(Waiting { kind: Kind::Other, ..Waiting::new(key, self.now) });
         0
     }
 
@@ -197,9 +221,9 @@ impl GivenUp {
 }
 
 impl Waiting {
-    fn new(key: Key) -> Waiting {
+    fn new(key: Key, since: u64) -> Waiting {
         let kind = if key.protocol == protocol::GRE { Kind::Mirror } else { Kind::Unknown };
-        Waiting { key, pieces: Vec::new(), length: None, bytes: 0, frames: 0, kind, is_spoilt: false }
+        Waiting { key, since, pieces: Vec::new(), length: None, bytes: 0, frames: 0, kind, is_spoilt: false }
     }
 
     /// Adds a piece. Returns `false` where the whole can never be.
@@ -209,13 +233,17 @@ impl Waiting {
         if end > LARGEST || !is_aligned || piece.bytes.is_empty() {
             return false;
         }
+        let at = self.pieces.partition_point(|(offset, _)| *offset < piece.offset);
+        if self.pieces.get(at).is_some_and(|(offset, bytes)| *offset == piece.offset && **bytes == *piece.bytes) {
+            // A copy, unless one of both says that it is the last.
+            return piece.more != (self.length == Some(end));
+        }
         if !piece.more {
             if self.length.is_some_and(|length| length != end) {
                 return false;
             }
             self.length = Some(end);
         }
-        let at = self.pieces.partition_point(|(offset, _)| *offset < piece.offset);
         let before = at.checked_sub(1).and_then(|before| self.pieces.get(before));
         let overlaps = before.is_some_and(|(offset, bytes)| offset + bytes.len() > piece.offset)
             || self.pieces.get(at).is_some_and(|(offset, _)| *offset < end);
@@ -297,7 +325,7 @@ mod tests {
     fn pieces_that_contradict_each_other_are_given_up() {
         for order in [
             [(0, 16), (8, 24), (24, 40)],
-            [(0, 16), (0, 16), (16, 40)],
+            [(0, 16), (0, 8), (16, 40)],
             [(32, 40), (16, 24), (0, 24)],
             // Only the last may have another length than a multiple of 8.
             [(16, 40), (0, 8), (8, 15)],
@@ -309,6 +337,56 @@ mod tests {
             assert!(!whole, "{came:?}");
             assert_eq!(lost + sum(fragments.give_up()), 3, "{order:?}");
             assert_eq!(fragments.bytes, 0);
+        }
+    }
+
+    #[test]
+    fn copies_of_pieces_do_no_harm() {
+        for (order, others) in [
+            (&[(0, 16), (0, 16), (16, 32), (16, 32), (32, 40)][..], 4),
+            (&[(32, 40), (32, 40), (0, 16), (16, 32)], 3),
+            (&[(0, 16), (16, 32), (0, 16), (16, 32), (32, 40)], 4),
+        ] {
+            let mut fragments = Fragments::default();
+            let came = add(&mut fragments, order);
+            let (last, before) = came.split_last().unwrap();
+            assert!(before.iter().all(|came| *came == Outcome::Waits), "{came:?}");
+            assert_eq!(*last, Outcome::Whole { bytes: DATA.to_vec(), others });
+            assert_eq!((fragments.bytes, sum(fragments.give_up())), (0, 0));
+        }
+        // Another piece at the same place, and one of which only one says that it is the last.
+        for other in [Piece { bytes: &DATA[8..16], ..piece(1, 16, 24) }, Piece { more: false, ..piece(1, 16, 24) }] {
+            let (mut fragments, mut given_up) = (Fragments::default(), GivenUp::default());
+            add(&mut fragments, &[(0, 16), (16, 24)]);
+            assert_eq!(fragments.add(&other, &mut given_up), Outcome::Waits);
+            assert_eq!(add(&mut fragments, &[(24, 40)]), [Outcome::Waits]);
+            assert_eq!((fragments.bytes, sum(fragments.give_up()), sum(given_up)), (0, 4, 0));
+        }
+    }
+
+    #[test]
+    fn what_has_waited_too_long_is_not_put_together_with_what_comes_then() {
+        for (before, after, lives) in [
+            (7, 7 + LIFETIME, true),
+            (7, 8 + LIFETIME, false),
+            // The capture behind it is older.
+            (8 + LIFETIME, 7, false),
+        ] {
+            let (mut fragments, mut given_up) = (Fragments::default(), GivenUp::default());
+            fragments.expire(before, &mut given_up);
+            assert_eq!(fragments.add(&first(1, 16), &mut given_up), Outcome::Waits);
+            fragments.is_other(&piece(2, 0, 16), &mut given_up);
+            fragments.expire(after, &mut given_up);
+            let rest = fragments.add(&piece(1, 16, 40), &mut given_up);
+            let other = fragments.add(&piece(2, 16, 40), &mut given_up);
+            if lives {
+                assert_eq!(rest, Outcome::Whole { bytes: DATA.to_vec(), others: 1 });
+                assert_eq!((other, given_up), (Outcome::Other, GivenUp::default()));
+            } else {
+                assert_eq!((rest, other), (Outcome::Waits, Outcome::Waits));
+                assert_eq!(given_up, GivenUp { of_mirrors: 1, unknown: 0 });
+                assert_eq!((fragments.bytes, fragments.give_up().unknown, fragments.bytes), (48, 2, 0));
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::counts::Counts;
 use super::fragments::{Fragments, GivenUp, Outcome};
+use crate::record::read::Frame;
 use crate::wire::captured::{Framing, Other, part};
 use crate::wire::outer::OuterError;
 
@@ -33,11 +34,12 @@ pub(crate) enum Came {
 impl Packets {
     /// Notes that a packet is not of a mirror for this reason, so that the other pieces of its
     /// datagram are known to be none. Those that came before are counted here: they are gone.
-    pub(crate) fn other(&mut self, framing: Framing, frame: &[u8], reason: Other) {
+    pub(crate) fn other(&mut self, framing: Framing, frame: &Frame<'_>, reason: Other) {
         if reason == Other::NoTunnel
-            && let Some(first) = part(framing, frame)
+            && let Some(first) = part(framing, frame.data)
         {
             let mut given_up = GivenUp::default();
+            self.fragments.expire(frame.timestamp, &mut given_up);
             let waited = self.fragments.is_other(&first, &mut given_up);
             self.counts.give_up(given_up);
             self.counts.others(reason, waited);
@@ -45,13 +47,14 @@ impl Packets {
     }
 
     /// Takes a packet that is no whole datagram for this reason.
-    pub(crate) fn outer(&mut self, framing: Framing, frame: &[u8], reason: OuterError) -> Came {
-        let part = if reason == OuterError::OuterFragment { part(framing, frame) } else { None };
+    pub(crate) fn outer(&mut self, framing: Framing, frame: &Frame<'_>, reason: OuterError) -> Came {
+        let part = if reason == OuterError::OuterFragment { part(framing, frame.data) } else { None };
         let Some(piece) = part else {
             self.counts.outer(reason);
             return Came::Nothing;
         };
         let mut given_up = GivenUp::default();
+        self.fragments.expire(frame.timestamp, &mut given_up);
         let outcome = self.fragments.add(&piece, &mut given_up);
         self.counts.give_up(given_up);
         match outcome {

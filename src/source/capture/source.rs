@@ -194,10 +194,10 @@ fn lend(frame: &Frame<'_>, ports: &Ports, packets: &mut Packets, deliver: &mut i
     };
     match uncarried {
         Uncarried::Other(reason) => {
-            packets.other(framing, frame.data, reason);
+            packets.other(framing, frame, reason);
             packets.counts.other(reason);
         }
-        Uncarried::Outer(reason) => match packets.outer(framing, frame.data, reason) {
+        Uncarried::Outer(reason) => match packets.outer(framing, frame, reason) {
             Came::Nothing => {}
             Came::Other => packets.counts.other(Other::NoTunnel),
             Came::Whole { of, bytes } => match carried_whole(of, &bytes, ports) {
