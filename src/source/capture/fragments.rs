@@ -33,8 +33,6 @@ pub(super) struct Fragments {
     /// The oldest is in front.
     waiting: VecDeque<Waiting>,
     bytes: usize,
-    /// The time of the packet that came last, in nanoseconds.
-    now: u64,
 }
 
 #[derive(Debug)]
@@ -108,24 +106,10 @@ pub(super) enum Outcome {
 }
 
 impl Fragments {
-    /// Gives up what has waited too long at this time, in nanoseconds, for what comes next.
-    /// `given_up` hears how many frames were given up.
-    pub(super) fn expire(&mut self, now: u64, given_up: &mut GivenUp) {
-        self.now = now;
-        self.waiting.retain(|waiting| {
-            // Captures that are read one behind the other can lead back in time.
-            let lives = waiting.since.abs_diff(now) <= LIFETIME;
-            if !lives {
-                self.bytes -= waiting.bytes;
-                given_up.add(waiting);
-            }
-            lives
-        });
-    }
-
-    /// Adds a piece. One that the capture cut spoils its datagram, which can never be whole.
-    /// `given_up` hears how many frames were given up for it.
-    pub(super) fn add(&mut self, piece: &Piece<'_>, given_up: &mut GivenUp) -> Outcome {
+    /// Adds a piece that came at this time, in nanoseconds. One that the capture cut spoils its
+    /// datagram, which can never be whole. `given_up` hears how many frames were given up for it.
+    pub(super) fn add(&mut self, piece: &Piece<'_>, now: u64, given_up: &mut GivenUp) -> Outcome {
+        self.expire(now, given_up);
         let key = Key::of(piece);
         let known = self.waiting.iter().find(|waiting| waiting.key == key);
         let is_kept = piece.is_whole && known.is_none_or(|waiting| !waiting.is_spoilt);
@@ -134,7 +118,7 @@ impl Fragments {
         let place = match self.waiting.iter().position(|waiting| waiting.key == key) {
             Some(place) => place,
             None => {
-                self.waiting.push_back(Waiting::new(key, self.now));
+                self.waiting.push_back(Waiting::new(key, now));
                 self.waiting.len() - 1
             }
         };
@@ -146,7 +130,7 @@ impl Fragments {
                 return Outcome::Other;
             }
             // Another datagram of the same number. Nothing was kept of the one before.
-            *waiting = Waiting::new(key, self.now);
+            *waiting = Waiting::new(key, now);
         }
         waiting.frames += 1;
         if is_first_of_mirror {
@@ -172,10 +156,11 @@ impl Fragments {
         Outcome::Whole { bytes: waiting.pieces.into_iter().flat_map(|(_, bytes)| bytes).collect(), others }
     }
 
-    /// Notes that a first piece is of no mirror, so that the later ones are known to be none.
-    /// Returns the frames that waited for it, which are of none either. `given_up` hears how many
-    /// of others were given up for it.
-    pub(super) fn is_other(&mut self, piece: &Piece<'_>, given_up: &mut GivenUp) -> u64 {
+    /// Notes that a first piece, which came at this time in nanoseconds, is of no mirror, so that
+    /// the later ones are known to be none. Returns the frames that waited for it, which are of
+    /// none either. `given_up` hears how many of others were given up for it.
+    pub(super) fn is_other(&mut self, piece: &Piece<'_>, now: u64, given_up: &mut GivenUp) -> u64 {
+        self.expire(now, given_up);
         let key = Key::of(piece);
         if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.key == key) {
             self.bytes -= waiting.spoil();
@@ -188,7 +173,7 @@ impl Fragments {
             return 0;
         }
         self.make_room(1, 0, given_up);
-        self.waiting.push_back(Waiting { kind: Kind::Other, ..Waiting::new(key, self.now) });
+        self.waiting.push_back(Waiting { kind: Kind::Other, ..Waiting::new(key, now) });
         0
     }
 
@@ -198,6 +183,19 @@ impl Fragments {
         self.bytes = 0;
         self.waiting.drain(..).for_each(|waiting| given_up.add(&waiting));
         given_up
+    }
+
+    /// Gives up what has waited too long at this time.
+    fn expire(&mut self, now: u64, given_up: &mut GivenUp) {
+        self.waiting.retain(|waiting| {
+            // Captures that are read one behind the other can lead back in time.
+            let waits = waiting.since.abs_diff(now) <= LIFETIME;
+            if !waits {
+                self.bytes -= waiting.bytes;
+                given_up.add(waiting);
+            }
+            waits
+        });
     }
 
     /// Gives up the oldest until there is room for so many more datagrams and bytes.
@@ -285,6 +283,9 @@ mod tests {
         data
     };
 
+    /// The time of pieces, where it is of no importance.
+    const NOW: u64 = 7;
+
     fn piece(id: u32, offset: usize, end: usize) -> Piece<'static> {
         let (source, destination) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
         let (more, bytes) = (end < DATA.len(), &DATA[offset..end]);
@@ -307,7 +308,7 @@ mod tests {
 
     /// Adds pieces of datagram 1, and returns what came of each.
     fn add(fragments: &mut Fragments, pieces: &[(usize, usize)]) -> Vec<Outcome> {
-        let add = |&(offset, end): &(usize, usize)| fragments.add(&piece(1, offset, end), &mut GivenUp::default());
+        let add = |&(offset, end): &(usize, usize)| fragments.add(&piece(1, offset, end), NOW, &mut GivenUp::default());
         pieces.iter().map(add).collect()
     }
 
@@ -358,7 +359,7 @@ mod tests {
         for other in [Piece { bytes: &DATA[8..16], ..piece(1, 16, 24) }, Piece { more: false, ..piece(1, 16, 24) }] {
             let (mut fragments, mut given_up) = (Fragments::default(), GivenUp::default());
             add(&mut fragments, &[(0, 16), (16, 24)]);
-            assert_eq!(fragments.add(&other, &mut given_up), Outcome::Waits);
+            assert_eq!(fragments.add(&other, NOW, &mut given_up), Outcome::Waits);
             assert_eq!(add(&mut fragments, &[(24, 40)]), [Outcome::Waits]);
             assert_eq!((fragments.bytes, sum(fragments.give_up()), sum(given_up)), (0, 4, 0));
         }
@@ -373,12 +374,10 @@ mod tests {
             (8 + LIFETIME, 7, false),
         ] {
             let (mut fragments, mut given_up) = (Fragments::default(), GivenUp::default());
-            fragments.expire(before, &mut given_up);
-            assert_eq!(fragments.add(&first(1, 16), &mut given_up), Outcome::Waits);
-            fragments.is_other(&piece(2, 0, 16), &mut given_up);
-            fragments.expire(after, &mut given_up);
-            let rest = fragments.add(&piece(1, 16, 40), &mut given_up);
-            let other = fragments.add(&piece(2, 16, 40), &mut given_up);
+            assert_eq!(fragments.add(&first(1, 16), before, &mut given_up), Outcome::Waits);
+            fragments.is_other(&piece(2, 0, 16), before, &mut given_up);
+            let rest = fragments.add(&piece(1, 16, 40), after, &mut given_up);
+            let other = fragments.add(&piece(2, 16, 40), after, &mut given_up);
             if lives {
                 assert_eq!(rest, Outcome::Whole { bytes: DATA.to_vec(), others: 1 });
                 assert_eq!((other, given_up), (Outcome::Other, GivenUp::default()));
@@ -395,12 +394,12 @@ mod tests {
         let mut fragments = Fragments::default();
         assert_eq!(add(&mut fragments, &[(16, 32)]), [Outcome::Waits]);
         let mut given_up = GivenUp::default();
-        assert_eq!(fragments.is_other(&piece(1, 0, 16), &mut given_up), 1, "the one that waited");
+        assert_eq!(fragments.is_other(&piece(1, 0, 16), NOW, &mut given_up), 1, "the one that waited");
         assert_eq!(add(&mut fragments, &[(32, 40)]), [Outcome::Other]);
-        assert_eq!(fragments.is_other(&piece(2, 0, 16), &mut given_up), 0);
+        assert_eq!(fragments.is_other(&piece(2, 0, 16), NOW, &mut given_up), 0);
         assert_eq!((fragments.bytes, sum(fragments.give_up()), sum(given_up)), (0, 0, 0));
         assert_eq!(add(&mut fragments, &[(16, 32)]), [Outcome::Waits]);
-        let others = (2..).take(DATAGRAMS).map(|id| fragments.is_other(&piece(id, 0, 16), &mut given_up));
+        let others = (2..).take(DATAGRAMS).map(|id| fragments.is_other(&piece(id, 0, 16), NOW, &mut given_up));
         assert_eq!((others.sum::<u64>(), sum(given_up)), (0, 1), "given up for others is not one of them");
     }
 
@@ -410,29 +409,29 @@ mod tests {
         // Pieces that overlap, of which the first comes last, and one more behind it.
         let overlapping = [(16, 32), (24, 40)];
         assert_eq!(add(&mut fragments, &overlapping), [Outcome::Waits, Outcome::Waits]);
-        assert_eq!(fragments.add(&first(1, 16), &mut given_up), Outcome::Lost(3));
+        assert_eq!(fragments.add(&first(1, 16), NOW, &mut given_up), Outcome::Lost(3));
         assert_eq!(add(&mut fragments, &[(32, 40)]), [Outcome::Lost(1)]);
         // One that the capture cut, and the first that it cut as well.
-        assert_eq!(fragments.add(&cut(piece(2, 16, 40)), &mut given_up), Outcome::Waits);
-        assert_eq!(fragments.add(&cut(first(2, 16)), &mut given_up), Outcome::Lost(2));
+        assert_eq!(fragments.add(&cut(piece(2, 16, 40)), NOW, &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.add(&cut(first(2, 16)), NOW, &mut given_up), Outcome::Lost(2));
         // Such of others.
-        assert_eq!(fragments.add(&cut(piece(3, 16, 40)), &mut given_up), Outcome::Waits);
-        assert_eq!(fragments.is_other(&piece(3, 0, 16), &mut given_up), 1);
+        assert_eq!(fragments.add(&cut(piece(3, 16, 40)), NOW, &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.is_other(&piece(3, 0, 16), NOW, &mut given_up), 1);
         // Another datagram of the same number was of a mirror.
-        assert_eq!(fragments.add(&first(4, 16), &mut given_up), Outcome::Waits);
-        assert_eq!(fragments.is_other(&piece(4, 0, 16), &mut given_up), 0);
+        assert_eq!(fragments.add(&first(4, 16), NOW, &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.is_other(&piece(4, 0, 16), NOW, &mut given_up), 0);
         assert_eq!(std::mem::take(&mut given_up), GivenUp { of_mirrors: 1, unknown: 0 });
         // And of others, and then of a mirror.
-        assert_eq!(fragments.add(&piece(4, 16, 40), &mut given_up), Outcome::Other);
-        assert_eq!(fragments.add(&first(4, 16), &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.add(&piece(4, 16, 40), NOW, &mut given_up), Outcome::Other);
+        assert_eq!(fragments.add(&first(4, 16), NOW, &mut given_up), Outcome::Waits);
         let whole = Outcome::Whole { bytes: DATA.to_vec(), others: 1 };
-        assert_eq!(fragments.add(&piece(4, 16, 40), &mut given_up), whole);
+        assert_eq!(fragments.add(&piece(4, 16, 40), NOW, &mut given_up), whole);
         // What has no first piece, what has one, and GRE, which has no ports.
-        assert_eq!(fragments.add(&piece(5, 16, 32), &mut given_up), Outcome::Waits);
-        assert_eq!(fragments.add(&cut(piece(5, 32, 40)), &mut given_up), Outcome::Waits);
-        assert_eq!(fragments.add(&first(6, 16), &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.add(&piece(5, 16, 32), NOW, &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.add(&cut(piece(5, 32, 40)), NOW, &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.add(&first(6, 16), NOW, &mut given_up), Outcome::Waits);
         let gre = Piece { protocol: protocol::GRE, ..piece(7, 16, 32) };
-        assert_eq!(fragments.add(&gre, &mut given_up), Outcome::Waits);
+        assert_eq!(fragments.add(&gre, NOW, &mut given_up), Outcome::Waits);
         assert_eq!((fragments.give_up(), fragments.bytes), (GivenUp { of_mirrors: 2, unknown: 2 }, 0));
         assert_eq!(given_up, GivenUp::default());
     }
@@ -441,10 +440,10 @@ mod tests {
     fn the_oldest_is_given_up_for_more() {
         let (mut fragments, mut given_up) = (Fragments::default(), GivenUp::default());
         for id in 0..1000 {
-            assert_eq!(fragments.add(&piece(id, 0, 16), &mut given_up), Outcome::Waits);
+            assert_eq!(fragments.add(&piece(id, 0, 16), NOW, &mut given_up), Outcome::Waits);
         }
         assert_eq!(sum(given_up) as usize, 1000 - DATAGRAMS);
-        let whole = fragments.add(&piece(999, 16, 40), &mut given_up);
+        let whole = fragments.add(&piece(999, 16, 40), NOW, &mut given_up);
         assert!(matches!(whole, Outcome::Whole { others: 1, .. }), "{whole:?}");
         assert_eq!(sum(given_up) as usize, 1000 - DATAGRAMS, "what completes a datagram needs no other's place");
         assert_eq!(sum(given_up) + sum(fragments.give_up()), 999);

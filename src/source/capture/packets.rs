@@ -39,8 +39,7 @@ impl Packets {
             && let Some(first) = part(framing, frame.data)
         {
             let mut given_up = GivenUp::default();
-            self.fragments.expire(frame.timestamp, &mut given_up);
-            let waited = self.fragments.is_other(&first, &mut given_up);
+            let waited = self.fragments.is_other(&first, frame.timestamp, &mut given_up);
             self.counts.give_up(given_up);
             self.counts.others(reason, waited);
         }
@@ -54,8 +53,7 @@ impl Packets {
             return Came::Nothing;
         };
         let mut given_up = GivenUp::default();
-        self.fragments.expire(frame.timestamp, &mut given_up);
-        let outcome = self.fragments.add(&piece, &mut given_up);
+        let outcome = self.fragments.add(&piece, frame.timestamp, &mut given_up);
         self.counts.give_up(given_up);
         match outcome {
             Outcome::Waits => Came::Nothing,
