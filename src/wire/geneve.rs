@@ -137,9 +137,9 @@ fn mirrored(inner: Decapsulated<'_>) -> Result<Decapsulated<'_>, DropReason> {
         return Ok(inner);
     }
     // The length of the UDP datagram, which must fit into the packet.
-    let length = match *ip.segment(packet) {
-        [_, _, high, low, ..] if u16::from_be_bytes([high, low]) != VXLAN_PORT => return Ok(inner),
-        [_, _, _, _, high, low, ..] => usize::from(u16::from_be_bytes([high, low])),
+    let length = match (ip.ports, ip.segment(packet)) {
+        (Some([_, port]), _) if port != VXLAN_PORT => return Ok(inner),
+        (_, &[_, _, _, _, high, low, ..]) => usize::from(u16::from_be_bytes([high, low])),
         _ => return untold,
     };
     if length < 8 || ip.transport + length > ip.end {
