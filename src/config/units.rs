@@ -81,8 +81,14 @@ as_typed!(Free, |text: &str| min_free(text).map(Free));
 /// # Errors
 /// The text is no size; the error says how to write one.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
-    parse_size::parse_size(text).map_err(|_| "not a size; write it as 100MiB, 1GB or 65536".into())
+    // The crate rounds behind so many digits, which leads from the largest number to 0.
+    let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    let size = if digits <= MOST_DIGITS { parse_size::parse_size(text).ok() } else { None };
+    size.ok_or_else(|| "not a size; write it as 100MiB, 1GB or 65536".into())
 }
+
+/// The largest size has so many digits in bytes.
+const MOST_DIGITS: usize = u64::MAX.ilog10() as usize + 1;
 
 /// Reads a whole number from `LEAST` to `MOST`.
 ///
@@ -203,6 +209,10 @@ mod tests {
             assert_eq!(size(number), text);
         }
         assert!(bytes("lots").is_err());
+        assert_eq!(bytes("18446744073709551615"), Ok(u64::MAX));
+        for behind in ["184467440737095516155", "1.84467440737095516155", "018446744073709551615.9"] {
+            assert!(bytes(behind).is_err(), "{behind}");
+        }
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert!(duration("0s").is_err());
         assert!(duration("10000000000000000000s").is_err());
