@@ -10,8 +10,10 @@
 //! before they are believed, and nothing of the numbers so far may come meanwhile. Where they are
 //! larger, what is between was lost. Where they are smaller, or larger by half of all numbers, the
 //! sender has begun anew, and what it had sent last is not known: that counts as a restart and not
-//! as a loss. A sender that begins anew within the window is told by numbers that come again one
-//! after the other ([`COMES_AGAIN`]).
+//! as a loss. Smaller ones follow the last number there is, too: so few of them as a sender that
+//! begins anew hardly ever is before its last one ([`OVER_THE_END`]) are a loss. A sender that
+//! begins anew within the window is told by numbers that come again one after the other
+//! ([`COMES_AGAIN`]).
 
 use super::SessionId;
 
@@ -21,6 +23,8 @@ const WINDOW: u32 = 1024;
 const BITS: u32 = u64::BITS;
 /// Numbers that have to come from elsewhere.
 const GOES_ON: u32 = 16;
+/// Numbers that can be missing where the next one that comes is smaller.
+const OVER_THE_END: u32 = 1 << 20;
 /// Numbers that have to come again one after the other.
 const COMES_AGAIN: u32 = 64;
 
@@ -50,6 +54,8 @@ struct Elsewhere {
     run: Run,
     first: u32,
     taken: u32,
+    /// Numbers that came behind the first and are before it.
+    before: u64,
     told: Told,
 }
 
@@ -78,6 +84,20 @@ impl Run {
     /// Begins behind this number. What is before it is not expected.
     fn behind(number: u32) -> Self {
         Self { next: number.wrapping_add(1), came: [u64::MAX; (WINDOW / BITS) as usize] }
+    }
+
+    /// Begins behind this number. What is before it can come yet.
+    fn amid(number: u32) -> Self {
+        let mut run = Self { next: number.wrapping_add(1), came: [0; (WINDOW / BITS) as usize] };
+        run.mark(number, true);
+        run
+    }
+
+    /// Expects nothing any more of what is before this number.
+    fn forget_before(&mut self, number: u32) {
+        let next = self.next;
+        let window = (1..=WINDOW).map(|n| next.wrapping_sub(n));
+        window.filter(|n| is_before(*n, number)).for_each(|n| self.mark(n, true));
     }
 
     /// The word of a number, and its bit there.
@@ -113,6 +133,11 @@ impl Run {
         self.mark(number, true);
         Place::Late
     }
+}
+
+/// Says whether a number is before another, by the shorter way around.
+const fn is_before(number: u32, other: u32) -> bool {
+    number.wrapping_sub(other) > 1 << 31
 }
 
 impl Told {
@@ -153,7 +178,7 @@ impl Sequence {
     }
 
     fn far(&mut self, number: u32) -> Told {
-        let begin = || Elsewhere { run: Run::behind(number), first: number, taken: 0, told: Told::default() };
+        let begin = || Elsewhere { run: Run::amid(number), first: number, taken: 0, before: 0, told: Told::default() };
         let elsewhere = self.elsewhere.get_or_insert_with(begin);
         match elsewhere.run.take(number) {
             Place::Far => *elsewhere = begin(),
@@ -161,17 +186,24 @@ impl Sequence {
             Place::Again => {}
             place => {
                 elsewhere.told.add(place);
+                elsewhere.before += u64::from(is_before(number, elsewhere.first));
                 elsewhere.taken += 1;
             }
         }
         if elsewhere.taken + 1 < GOES_ON {
             return Told::default();
         }
-        let Some(Elsewhere { run, first, mut told, .. }) = self.elsewhere.take() else { return Told::default() };
-        // What is so much larger is smaller, from before the numbers began anew.
-        match first.checked_sub(self.run.next).filter(|between| *between < 1 << 31) {
-            Some(between) => told.missed += u64::from(between),
-            None => told.restarts = 1,
+        let Some(Elsewhere { mut run, first, before, mut told, .. }) = self.elsewhere.take() else {
+            return Told::default();
+        };
+        let between = first.wrapping_sub(self.run.next);
+        let most = if first < self.run.next { OVER_THE_END } else { 1 << 31 };
+        if between < most {
+            told.missed += u64::from(between);
+        } else {
+            told.restarts = 1;
+            told.late -= before;
+            run.forget_before(first);
         }
         *self = Self { run, again: (0, 0), elsewhere: None };
         told
@@ -251,6 +283,9 @@ mod tests {
         assert_eq!(sum((90_000..95_000).chain([0, 1, 3, 2, 5]).chain(6..100)), told(2, 1, 1));
         assert_eq!(sum((4_000_000_000..4_000_001_000).chain(0..100)), told(0, 0, 1));
         assert_eq!(sum((0..100).chain(4_294_960_000..4_294_960_100)), told(0, 0, 1), "over the end");
+        let swapped = (90_000..95_000).chain([3, 1, 0, 2]).chain(4..100).chain([3, 1]).chain(100..200);
+        assert_eq!(sum(swapped), told(0, 0, 1));
+        assert_eq!(sum((90_000..95_000).chain([5, 6]).chain(7..100).chain([1, 2]).chain(100..200)), told(0, 0, 1));
     }
 
     #[test]
@@ -258,6 +293,9 @@ mod tests {
         assert_eq!(sum((0..10).chain(1_000_010..1_000_100)), told(1_000_000, 0, 0));
         assert_eq!(sum((0..10).chain(1034..1050)), told(1024, 0, 0), "just beyond the window");
         assert_eq!(sum((0..10).chain(1033..1034)), told(1023, 0, 0), "just within");
+        assert_eq!(sum((0..10).chain([3001, 3000]).chain(3002..3100).chain([2999, 2999])), told(2991, 2, 0));
+        let over_the_end = (u32::MAX - 1500..=u32::MAX - 1000).chain(2000..2200);
+        assert_eq!(sum(over_the_end), told(3000, 0, 0));
         let forged = (5000..6000).flat_map(|n| [n, n * 700_001, 3_000_000_000 + n]);
         assert_eq!(sum(forged), told(0, 0, 0));
         let very_late = (10_000..10_100).chain(3000..3015).chain(10_100..10_200);
