@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use hashbrown::HashMap;
+use hashbrown::HashSet;
 use parking_lot::Mutex;
 
 use crate::episode::Episode;
@@ -37,8 +37,8 @@ struct State {
     policies: Vec<Arc<Policy>>,
     /// True where the program redirects only what is marked.
     only_marked: bool,
-    /// The sessions that are marked, with the ports that they are known by.
-    marked: HashMap<Session, u16, foldhash::fast::RandomState>,
+    /// The sessions that are marked.
+    marked: HashSet<Session, foldhash::fast::RandomState>,
     /// Lasts from the first session on that the program had no room for.
     full: Episode,
 }
@@ -57,7 +57,7 @@ impl Marks {
         policy: &Arc<Policy>,
     ) -> Result<Arc<Self>, BpfError> {
         let policies = vec![Arc::clone(policy)];
-        let state = State { policies, only_marked: false, marked: HashMap::default(), full: Episode::default() };
+        let state = State { policies, only_marked: false, marked: HashSet::default(), full: Episode::default() };
         let (output, generation) = (output.to_owned(), AtomicU32::new(0));
         let marks = Self { program, output, tagged, generation, state: Mutex::new(state) };
         if marks.are_needed(policy) {
@@ -73,8 +73,10 @@ impl Marks {
         self.tagged || policy.entries().iter().any(|entry| !entry.plan.goes_to(output))
     }
 
-    fn takes(&self, policy: &Policy, session: &Session, port: u16) -> bool {
-        policy.plan_of(session, port).goes_to(policy.number_of_output(&self.output))
+    /// Says whether the program may redirect all frames of a session. It does not look at ports, so
+    /// a session that goes into the interface by one port and not by another is left to workers.
+    fn takes(&self, policy: &Policy, session: &Session) -> bool {
+        policy.always_goes_to(session, policy.number_of_output(&self.output))
     }
 
     /// Takes the marks off sessions that `policy` keeps out of the interface, before a worker has
@@ -109,8 +111,7 @@ impl Marks {
             }
             return Ok(state.only_marked);
         }
-        let goes = |session: &Session, port: &mut u16| !self.takes(policy, session, *port);
-        let gone: Vec<Session> = state.marked.extract_if(goes).map(|(session, _)| session).collect();
+        let gone: Vec<Session> = state.marked.extract_if(|session| !self.takes(policy, session)).collect();
         gone.iter().try_for_each(|session| self.program.unmark(session))?;
         Ok(!gone.is_empty())
     }
@@ -136,15 +137,15 @@ impl tap::Marks for Marks {
         self.generation.load(Ordering::Acquire)
     }
 
-    fn mark(&self, Registered { session, port, tag }: &Registered) {
+    fn mark(&self, Registered { session, tag }: &Registered) {
         let mut state = self.state.lock();
-        let takes = |policy: &Arc<Policy>| self.takes(policy, session, *port);
+        let takes = |policy: &Arc<Policy>| self.takes(policy, session);
         if !state.only_marked || !Marking::knows(session) || !state.policies.iter().all(takes) {
             return;
         }
         match self.program.mark(session, *tag) {
             Ok(()) => {
-                state.marked.insert(*session, *port);
+                state.marked.insert(*session);
             }
             Err(error) => {
                 if state.full.begins() {
@@ -157,7 +158,7 @@ impl tap::Marks for Marks {
 
     fn unmark(&self, session: &Session) {
         let mut state = self.state.lock();
-        if state.marked.remove(session).is_some() {
+        if state.marked.remove(session) {
             // One that stays is redirected with the same tag.
             let _ = self.program.unmark(session);
         }

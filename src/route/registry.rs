@@ -51,8 +51,6 @@ struct Sessions {
 pub(crate) struct Registered {
     /// The session.
     pub session: Session,
-    /// The port that its first datagram came to.
-    pub port: u16,
     /// Its tag, where sessions have tags.
     pub tag: Option<Tag>,
 }
@@ -251,8 +249,8 @@ impl Registry {
     pub(crate) fn registered(&self, id: SessionId) -> Option<Registered> {
         let place = id.index().checked_sub(1)?;
         let sessions = self.lock();
-        let Known { session, port, label, .. } = sessions.all.get(place)?.as_ref()?;
-        Some(Registered { session: *session, port: *port, tag: label.tag })
+        let Known { session, label, .. } = sessions.all.get(place)?.as_ref()?;
+        Some(Registered { session: *session, tag: label.tag })
     }
 
     /// Returns all sessions with their numbers and labels, in the order of their numbers.

@@ -148,34 +148,37 @@ impl SessionTable {
     /// Makes `session` the one that was seen last.
     #[inline(always)]
     fn look_up(&mut self, session: &Session, port: u16) {
-        let (words, port) = (session.words(), port & self.plans.port_mask);
-        if self.last.words != words || self.last.port != port {
+        let words = session.words();
+        if self.last.words != words || self.last.port != port & self.plans.port_mask {
             // A copy: one that is lent has to be in memory, for each frame.
             self.find(*session, words, port);
         }
     }
 
     #[inline(never)]
-    fn find(&mut self, session: Session, words: Words, port: u16) {
+    fn find(&mut self, session: Session, words: Words, came_to: u16) {
+        let port = came_to & self.plans.port_mask;
         let seen = match self.ids.get(&words) {
             Some(id) if self.plans.is_plain => Seen { id: *id, plan: PlanNumber::PLAIN },
             Some(id) => Seen { id: *id, plan: self.plans.of_numbered(*id, &session, port) },
-            None => self.unknown(session, words, port),
+            None => self.unknown(session, words, came_to),
         };
         // Frames that go nowhere are not counted as the session's.
         let counted = if seen.plan == PlanNumber::DROP { SessionId::OVERFLOW } else { seen.id };
         self.last = Last { words, port, seen, seat: Seat::of(counted.index()) };
     }
 
-    /// Finds out about a session that is not in the table.
+    /// Finds out about a session that is not in the table. It is registered with the port whether
+    /// that matters to this policy or not: it may to the next.
     #[inline(never)]
-    fn unknown(&mut self, session: Session, words: Words, port: u16) -> Seen {
+    fn unknown(&mut self, session: Session, words: Words, came_to: u16) -> Seen {
+        let port = came_to & self.plans.port_mask;
         if self.plans.is_plain {
-            return Seen { id: self.first_sight(&session, port), plan: PlanNumber::PLAIN };
+            return Seen { id: self.first_sight(&session, came_to), plan: PlanNumber::PLAIN };
         }
         if let Some(plan) = self.plans.policy.decided_by_vni(session.vni) {
             let goes = plan != PlanNumber::DROP;
-            let id = if goes { self.first_sight(&session, port) } else { SessionId::OVERFLOW };
+            let id = if goes { self.first_sight(&session, came_to) } else { SessionId::OVERFLOW };
             return Seen { id, plan };
         }
         let remembered = self.plans.remembered(&words, port);
@@ -184,7 +187,7 @@ impl SessionTable {
         }
         let plan = self.plans.policy.number_of(&session, port);
         // A session whose frames go nowhere must not use up a number.
-        let id = if plan == PlanNumber::DROP { SessionId::OVERFLOW } else { self.first_sight(&session, port) };
+        let id = if plan == PlanNumber::DROP { SessionId::OVERFLOW } else { self.first_sight(&session, came_to) };
         if id == SessionId::OVERFLOW {
             self.plans.remember(words, port, plan);
         }
@@ -298,6 +301,7 @@ mod tests {
     use super::super::policy::{Entry, Match, SessionPlan};
     use super::*;
     use crate::ledger::Ledger;
+    use crate::session::Label;
     use crate::wire::Vni;
     use std::net::Ipv4Addr;
 
@@ -369,6 +373,29 @@ mod tests {
         let sessions = totals();
         let got: Vec<_> = sessions.iter().map(|s| (s.session.vni.get(), s.frames, s.bytes, s.first, s.last)).collect();
         assert_eq!(got, [(1, 5, 250, at(5), at(30)), (2, 1, 60, at(7), at(9)), (3, 1, 60, at(1), at(1))]);
+    }
+
+    #[test]
+    fn an_entry_that_comes_later_names_a_session_by_the_port_that_it_came_to() {
+        let registry = Arc::new(Registry::new(9));
+        let mut table = SessionTable::new(Arc::clone(&registry));
+        let label = Label { name: Some("a".into()), ..Label::default() };
+        let with = |sessions| {
+            let entries =
+                vec![Entry { sessions, plan: SessionPlan { label: label.clone(), ..SessionPlan::default() } }];
+            Arc::new(Policy::new(entries, Vec::new()).unwrap())
+        };
+        let vni = |vni| Some(Vni::new(vni).into_iter().collect());
+        // While there are no entries, while none names a port, and where the VNI decides.
+        for (number, policy) in [(1, None), (2, Some(Match { vnis: vni(9), ..Match::default() })), (9, None)] {
+            policy.map(with).into_iter().for_each(|policy| table.adopt(policy));
+            table.see(&session(number), 6081, 64, at(1));
+        }
+        for (port, name) in [(6081, Some("a")), (4789, None)] {
+            registry.relabel(&with(Match { port: Some(port), ..Match::default() }));
+            let labels = registry.sessions().into_iter().map(|(.., label)| label.name);
+            assert!(labels.eq([name; 3].map(|name| name.map(Arc::from))), "{port}");
+        }
     }
 
     fn let_go(registry: &Registry) -> Vec<SessionId> {

@@ -270,6 +270,55 @@ fn what_is_redirected_changes_under_load() {
 }
 
 #[test]
+fn what_an_entry_for_a_port_keeps_out_of_the_interface_is_not_redirected() {
+    if !need::programs(&["tcpdump"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let all: Vec<_> = (0..400).map(|n| frames::numbered(n, LENGTH)).collect();
+    let tap = format!("[output.ids]\nkind = \"tap\"\ninterface = \"mirror0\"\nmode = \"{}\"\n", REDIRECTED.1);
+    // VNI 3 is kept out, so the program redirects what is marked.
+    let begin = |entry: &str| {
+        let receive = format!("{}\nlisten = [\"4789\", \"8472\"]", REDIRECTED.0);
+        configure(directory.path(), &receive, &format!("{entry}[[session]]\nvni = 3\noutputs = \"evidence\"\n{tap}"))
+    };
+    let pair = Pair::new(1600);
+    let config = begin("");
+    let sensor = Setup::new(&pair.sensor).configured(&config).start();
+    let mut tcpdump = Tcpdump::start(&pair.sensor, "mirror0", "");
+    // The session comes to both ports, and is marked by the first frames.
+    let send = |port: u16, frames: &[Vec<u8>]| {
+        let file = frames::write(directory.path(), "frames.pcap", frames);
+        let target = std::net::SocketAddr::new(pair.target(Ip::V4).ip(), port);
+        replay_all(&pair.sender, target, &[&file], "--vni 1 --rate 5000", frames.len());
+    };
+    send(4789, &all[..100]);
+    tcpdump.has_captured(100);
+    task_named(sensor.process.pid(), "vxtap-ids").comes_round();
+    send(8472, &all[100..200]);
+    tcpdump.has_captured(200);
+    begin("[[session]]\nname = \"other\"\nvni = 1\nport = 8472\ndrop = true\n");
+    sensor.reload("SIGUSR2: reloaded ");
+    send(8472, &all[200..300]);
+    send(4789, &all[300..]);
+    // What is injected can come behind what is redirected, so they are compared in an order of ours.
+    let (mut got, mut wanted) = (tcpdump.frames_of(300), [&all[..200], &all[300..]].concat());
+    got.sort();
+    wanted.sort();
+    assert_same("tcpdump on the interface", &got, &wanted);
+    let ended = sensor.stop();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    let ledger = &ended.ledger;
+    assert!(ledger.get("/fast_path/redirected") > 0, "{:#}", ledger.0);
+    assert_eq!((ledger.received(), ledger.get("/unselected")), (400, 100));
+    for name in ["evidence", "ids"] {
+        ledger.assert_output_closes(name);
+        let [written, filtered] = ["written", "filtered"].map(|what| ledger.get(&format!("/outputs/{name}/{what}")));
+        assert_eq!((written, filtered), (300, 100), "{name}");
+    }
+}
+
+#[test]
 fn a_session_with_a_name_is_redirected() {
     if !need::programs(&["tcpdump"]) {
         return;

@@ -11,6 +11,7 @@ mod cover;
 mod outputs;
 mod plan;
 
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
@@ -82,8 +83,8 @@ pub struct Policy {
     /// where nothing else can: the number of entries where none matches.
     decided: Box<[Option<usize>]>,
     sources: Axis<u128>,
-    /// The bits of a port that matter: none of them where no entry names a port.
-    port_mask: u16,
+    /// The ports that entries name.
+    ports: Box<[u16]>,
     /// The plan of what no entry matches.
     plain: SessionPlan,
     /// The names of the outputs, in the order of their numbers.
@@ -100,6 +101,8 @@ impl Policy {
     /// The most entries that a policy has. The memory for what is looked up grows with their
     /// square.
     pub const MOST: usize = 8192;
+    /// The port of what comes to none, and a port that no entry names.
+    const NO_PORT: u16 = 0;
 
     /// Makes a policy of these entries, of which the first that matches counts. `outputs` are the
     /// names of the outputs: their places are the numbers by which plans know them.
@@ -134,7 +137,12 @@ impl Policy {
                 .map(|Entry { sessions: Match { scope, port, .. }, .. }| Others { scope: *scope, port: *port })
                 .collect(),
             decided: decided.collect(),
-            port_mask: if entries.iter().any(|entry| entry.sessions.port.is_some()) { u16::MAX } else { 0 },
+            ports: entries
+                .iter()
+                .filter_map(|entry| entry.sessions.port)
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
             vnis,
             sources,
             entries,
@@ -187,17 +195,25 @@ impl Policy {
         (*set != OutputSet::ALL).then(|| named().map(|(_, name)| name.as_str()).collect())
     }
 
-    /// Returns the bits of a local port that the plan of a session depends on.
+    /// Returns the bits of a local port that the plan of a session depends on: none of them where
+    /// no entry names a port.
     #[inline]
     #[must_use]
     pub(crate) fn port_mask(&self) -> u16 {
-        self.port_mask
+        if self.ports.is_empty() { 0 } else { u16::MAX }
     }
 
     /// Returns the plan of a session whose datagrams come to `port`.
     #[must_use]
     pub fn plan_of(&self, session: &Session, port: u16) -> &SessionPlan {
         self.entries.get(self.place_of(session, port)).map_or(&self.plain, |entry| &entry.plan)
+    }
+
+    /// Says whether the frames of a session go to an output whatever port its datagrams come to.
+    #[must_use]
+    pub(crate) fn always_goes_to(&self, session: &Session, output: OutputNumber) -> bool {
+        let mut ports = self.ports.iter().chain([&Self::NO_PORT]);
+        ports.all(|port| self.plan_of(session, *port).goes_to(output))
     }
 
     /// Returns by what a worker treats the frames of a session whose datagrams come to `port`.

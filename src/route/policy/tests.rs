@@ -107,6 +107,27 @@ fn what_needs_no_verdict_is_plain_and_what_goes_nowhere_is_told_at_once() {
 }
 
 #[test]
+fn a_session_always_goes_to_an_output_where_it_does_by_every_port() {
+    let entry = |vni, port, outputs: &[usize]| {
+        let outputs = outputs.iter().filter_map(|place| OutputNumber::new(*place)).collect();
+        let sessions = Match { vnis: vnis(&[vni]), port, ..Match::default() };
+        Entry { sessions, plan: SessionPlan { outputs, ..SessionPlan::default() } }
+    };
+    let by_ports = vec![
+        entry(1, Some(8472), &[0]),
+        entry(2, Some(8472), &[0]),
+        entry(2, None, &[0, 1]),
+        entry(3, Some(8472), &[1]),
+        entry(3, None, &[1]),
+        entry(3, Some(4790), &[0]),
+        entry(4, Some(4790), &[1]),
+    ];
+    let policy = Policy::new(by_ports, vec!["pcap".into(), "ids".into()]).unwrap();
+    let to_ids = |vni| policy.always_goes_to(&session("::1", vni), policy.number_of_output("ids"));
+    assert_eq!([1, 2, 3, 4, 5].map(to_ids), [false, false, true, true, true]);
+}
+
+#[test]
 fn a_policy_has_a_limit() {
     let entries = |n: u32| (0..n).map(|n| named("x", Match { vnis: vnis(&[n]), ..Match::default() })).collect();
     let policy = of(entries(Policy::MOST as u32)).unwrap();

@@ -95,7 +95,7 @@ mod tests {
         fn generation(&self) -> u32 {
             self.0.load(Ordering::Relaxed)
         }
-        fn mark(&self, Registered { session, tag, .. }: &Registered) {
+        fn mark(&self, Registered { session, tag }: &Registered) {
             self.1.lock().push((session.vni.get(), tag.map_or(99, |tag| tag.number())));
         }
         fn unmark(&self, session: &Session) {
