@@ -31,6 +31,11 @@ pub fn output_has_colours() -> bool {
     io::stdout().is_terminal() && wants_colours()
 }
 
+/// Leaves out what a terminal would take for an order.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 fn wants_colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -198,6 +203,11 @@ impl Write for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_text_gives_a_terminal_orders() {
+        assert_eq!(printable("a\x1b[31mb\n"), "a [31mb ");
+    }
 
     #[test]
     fn the_text_of_an_object_becomes_the_object() {

@@ -36,7 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("replay", &["console", "record", "sys", "wire"]),
-    ("top", &["control", "record", "view"]),
+    ("top", &["console", "control", "record", "session", "view"]),
     ("verify", &["console", "evidence", "storage"]),
     // What it is asked to do
     (

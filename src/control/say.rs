@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Deserialize;
 
 use super::client::{Client, ClientError};
+use crate::session::whence;
 use crate::view::{OutputState, State, Status};
 
 /// Has the sensor read its file again, and returns what has changed.
@@ -89,7 +90,8 @@ struct Sessions {
 struct Session {
     source: String,
     vni: u32,
-    scope: Option<serde_json::Value>,
+    encapsulation: Option<String>,
+    scope: Option<String>,
     name: Option<String>,
     description: Option<String>,
     frames: u64,
@@ -166,12 +168,11 @@ fn lasted(seconds: f64) -> String {
 fn table(sessions: &Sessions) -> String {
     let mut rows = vec![["SOURCE", "VNI", "NAME", "FRAMES", "BYTES", "LAST FRAME", "DESCRIPTION"].map(str::to_owned)];
     for session in &sessions.sessions {
-        let scope = session.scope.as_ref().map(|scope| format!(" {scope}")).unwrap_or_default();
         // Seconds are as fine as people read.
         let last = session.last.split('.').next().unwrap_or_default().to_owned();
         let (name, description) = (session.name.clone(), session.description.clone());
         rows.push([
-            format!("{}{scope}", session.source),
+            whence(session.encapsulation.as_deref(), &session.source, session.scope.as_deref()),
             session.vni.to_string(),
             name.unwrap_or_else(|| "-".into()),
             session.frames.to_string(),
@@ -200,16 +201,19 @@ mod tests {
 
     #[test]
     fn sessions_are_in_a_table() {
-        let sessions = r#"{"schema":1,"now":"","count":2,"limit":1024,"sessions":[
-            {"source":"10.0.1.5","vni":7,"name":"web-1","description":"eni-1","frames":12,"bytes":1200,
+        let sessions = r#"{"schema":1,"now":"","count":3,"limit":1024,"sessions":[
+            {"encapsulation":"vxlan","source":"10.0.1.5","vni":7,"name":"web-1","description":"eni-1","frames":12,"bytes":1200,
              "first":"2026-11-30T02:59:00.000000001Z","last":"2026-11-30T03:00:00.000000001Z"},
-            {"source":"192.0.2.10","vni":100,"frames":3,"bytes":30,"first":"","last":"2026-11-30T03:00:01.000000001Z"}]}"#;
+            {"source":"192.0.2.10","vni":100,"frames":3,"bytes":30,"first":"","last":"2026-11-30T03:00:01.000000001Z"},
+            {"encapsulation":"erspan","source":"10.0.1.5","scope":"0x5","vni":7,"frames":1,"bytes":60,
+             "first":"","last":"2026-11-30T03:00:01.000000001Z"}]}"#;
         let text = table(&serde_json::from_str(sessions).unwrap());
         let wanted = "\
-SOURCE      VNI  NAME   FRAMES  BYTES  LAST FRAME            DESCRIPTION
-10.0.1.5      7  web-1      12   1200  2026-11-30T03:00:00Z  eni-1
-192.0.2.10  100  -           3     30  2026-11-30T03:00:01Z
-2 of 1024 sessions at most
+SOURCE                     VNI  NAME   FRAMES  BYTES  LAST FRAME            DESCRIPTION
+10.0.1.5                     7  web-1      12   1200  2026-11-30T03:00:00Z  eni-1
+192.0.2.10                 100  -           3     30  2026-11-30T03:00:01Z
+erspan 10.0.1.5 scope 0x5    7  -           1     60  2026-11-30T03:00:01Z
+3 of 1024 sessions at most
 ";
         assert_eq!(text, wanted);
     }

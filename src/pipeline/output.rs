@@ -144,7 +144,7 @@ impl OutputPlan {
     fn gauge(&self, queue: Queue) -> OutputGauge {
         let (kind, directory, interface) = match &self.to {
             Destination::Files(files) => ("pcap", Some(files.directory.clone()), None),
-            Destination::Interface(to) => ("tap", None, Some(to.name.clone())),
+            Destination::Interface(to) => (to.kind.label(), None, Some(to.name.clone())),
             Destination::Redirect(to) => ("redirect", None, Some(to.name.clone())),
             Destination::Watch(_) => ("watch", None, None),
             Destination::Stream(_) => ("stream", None, None),

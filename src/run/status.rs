@@ -234,7 +234,9 @@ impl Status {
         let (named, further) = new.split_at(new.len().min(NAMED));
         for (session, name) in named {
             let (source, vni) = (session.address(), session.vni.get());
-            tracing::info!(session = name.as_deref(), %source, vni, "new mirror session");
+            let encapsulation = session.encapsulation.label_unless_default();
+            let scope = session.scope.map(tracing::field::display);
+            tracing::info!(session = name.as_deref(), encapsulation, %source, scope, vni, "new mirror session");
         }
         for line in lines::of(further.iter().map(|(session, _)| session.to_string())) {
             tracing::info!(total = self.sessions, "further new mirror sessions: {line}");

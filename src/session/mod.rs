@@ -214,6 +214,14 @@ impl fmt::Display for Session {
     }
 }
 
+/// Returns what tells a session beside its VNI, as its [`fmt::Display`] has it, by what JSON says.
+pub(crate) fn whence(encapsulation: Option<&str>, source: &str, scope: Option<&str>) -> String {
+    let label = encapsulation.filter(|label| *label != Encapsulation::Vxlan.label());
+    let label = label.map(|label| format!("{label} ")).unwrap_or_default();
+    let scope = scope.map(|scope| format!(" scope {scope}")).unwrap_or_default();
+    format!("{label}{source}{scope}")
+}
+
 /// Returns the name of a session's directory.
 fn name(label: Option<&str>, address: IpAddr, scope: Option<Scope>, vni: Vni) -> String {
     let label = label.map(|label| format!("{label}_")).unwrap_or_default();

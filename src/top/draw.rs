@@ -10,7 +10,8 @@ use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, RenderDirection, 
 
 use super::keys::HELP;
 use super::model::{Model, OutputRow, SessionRow};
-use super::units::{ago, bytes, count, printable, rate};
+use super::units::{ago, bytes, count, rate};
+use crate::console::printable;
 
 /// Columns of a queue's bar.
 const BAR: usize = 8;

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::control::{Client, ClientError};
 use crate::record::Timestamp;
@@ -48,7 +47,9 @@ pub(super) struct SessionAccount {
     pub(super) source: String,
     pub(super) vni: u32,
     #[serde(default)]
-    pub(super) scope: Option<Value>,
+    pub(super) encapsulation: Option<String>,
+    #[serde(default)]
+    pub(super) scope: Option<String>,
     #[serde(default)]
     pub(super) name: Option<String>,
     #[serde(default)]

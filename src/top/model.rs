@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 
 use super::feed::{Sample, SessionAccount};
-use super::units::printable;
+use crate::console::printable;
 use crate::control::ClientError;
+use crate::session::whence;
 use crate::view::{Loss, OutputState, State};
 
 /// Rates that are kept for the picture of the last minutes.
@@ -273,7 +274,7 @@ impl Model {
             let last = session.last.ns();
             SessionRow {
                 name: printable(&name(session)),
-                source: printable(&session.source),
+                source: printable(&source(session)),
                 vni: session.vni,
                 description: printable(session.description.as_deref().unwrap_or_default()),
                 rate: self.rate(session.frames, before.map(|before| before.frames)),
@@ -305,8 +306,13 @@ impl Model {
     }
 }
 
-fn key(session: &SessionAccount) -> (&str, u32, String) {
-    (&session.source, session.vni, session.scope.as_ref().map(ToString::to_string).unwrap_or_default())
+fn key(session: &SessionAccount) -> (String, u32) {
+    (source(session), session.vni)
+}
+
+/// Returns what tells a session beside its VNI.
+fn source(SessionAccount { source, encapsulation, scope, .. }: &SessionAccount) -> String {
+    whence(encapsulation.as_deref(), source, scope.as_deref())
 }
 
 fn name(session: &SessionAccount) -> String {

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::model::Model;
-use super::units::{ago, bytes, count, printable, rate};
+use super::units::{ago, bytes, count, rate};
+use crate::console::printable;
 
 /// Writes columns below each other. Columns of numbers are on the right.
 fn columns(text: &mut String, rows: &[Vec<String>], numbers: &[usize]) {

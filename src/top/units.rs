@@ -45,11 +45,6 @@ pub(super) fn ago(seconds: f64) -> String {
     }
 }
 
-/// Leaves out what a terminal would take for an order.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +66,5 @@ mod tests {
         for (value, text) in [(-5.0, "now"), (12.0, "12 s"), (300.0, "5 min"), (7200.0, "2 h"), (864_000.0, "10 d")] {
             assert_eq!(ago(value), text);
         }
-        assert_eq!(printable("a\x1b[31mb\n"), "a [31mb ");
     }
 }

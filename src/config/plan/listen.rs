@@ -27,6 +27,12 @@ pub(super) fn plan(settings: &Settings, host: &HostFacts) -> Result<Vec<Listener
                 let found = listen.iter().position(is);
                 found.and_then(|index| Some((item(*whose.get(index)?), *listen.get(index)?)))
             };
+            // The port alone tells what a datagram is.
+            let port = asked.address.port();
+            let differs = |other: &Listener| other.address.port() == port && other.encapsulation != asked.encapsulation;
+            if let (1.., Some((other, _))) = (port, find(&differs)) {
+                return Err(PlanError::ListenMixed { said: said(), other, port });
+            }
             if let Some((other, _)) = find(&|other| is_same(other, &asked)) {
                 return Err(PlanError::ListenTwice { said: said(), other, listener: asked });
             }
@@ -35,12 +41,6 @@ pub(super) fn plan(settings: &Settings, host: &HostFacts) -> Result<Vec<Listener
             }
             if let Some((other, narrow)) = find(&|other| includes(&asked, other)) {
                 return Err(PlanError::ListenOverlap { said: said(), other, wide: asked, narrow });
-            }
-            // The port alone tells what a datagram is.
-            let port = asked.address.port();
-            let differs = |other: &Listener| other.address.port() == port && other.encapsulation != asked.encapsulation;
-            if let (1.., Some((other, _))) = (port, find(&differs)) {
-                return Err(PlanError::ListenMixed { said: said(), other, port });
             }
             listen.push(asked);
             whose.push(number);

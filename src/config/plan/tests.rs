@@ -294,7 +294,10 @@ fn what_makes_no_sense_is_refused_with_what_would() {
     }
     assert!(plan(&["--listen", "[::1]:4789", "--listen", "0.0.0.0:8472"]).is_ok());
     assert!(matches!(refused(&["--listen", "auto:9999"]), PlanError::ListenAuto { port: 9999, .. }));
-    assert!(matches!(refused(&["--listen", "geneve:[::1]:4789"]), PlanError::ListenMixed { port: 4789, .. }));
+    for at in ["[::1]", "127.0.0.1", "0.0.0.0"] {
+        let other = format!("geneve:{at}:4789");
+        assert!(matches!(refused(&["--listen", &other]), PlanError::ListenMixed { port: 4789, .. }), "{at}");
+    }
     assert!(matches!(refused(&["--queue", "10TiB"]), PlanError::Memory { .. }));
     assert_eq!(refused(&["--flush", "1us"]), PlanError::Flush(said(&key::FLUSH)));
     assert_eq!(refused(&["--rotate-time", "1ms"]).to_string(), "--rotate-time is too short; give at least 1s");
