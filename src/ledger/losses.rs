@@ -33,6 +33,8 @@ pub struct Losses {
     arrived: u64,
     /// Datagrams that did not reach the output that lost most.
     missing: u64,
+    /// Frames that senders number and that never came: lost before, or here by one of the places.
+    upstream: u64,
     /// The losses that are not zero, the largest first.
     lost: Vec<(Place, u64)>,
     /// Counts of what was not to be kept, or not by itself: name and number, the largest first.
@@ -85,7 +87,8 @@ impl Losses {
         lost.sort_unstable_by(|(a, m), (b, n)| (Reverse(m), a).cmp(&(Reverse(n), b)));
         besides.sort_by_key(|(_, n)| Reverse(*n));
         let arrived = snapshot.datagrams.received + snapshot.datagrams.kernel_dropped;
-        Self { arrived, missing: before + most, lost, besides, whose: whose(snapshot), unknown: 0 }
+        let upstream = snapshot.datagrams.upstream_missed.saturating_sub(snapshot.datagrams.upstream_late);
+        Self { arrived, missing: before + most, upstream, lost, besides, whose: whose(snapshot), unknown: 0 }
     }
 
     /// Adds frames of a capture that are no whole datagram, by reason. The ledger has none of them.
@@ -129,6 +132,7 @@ impl Losses {
         if self.total() == 0 {
             return match (self.arrived, self.unknown) {
                 (0, _) => "nothing was received".into(),
+                (_, 0) if self.upstream > 0 => "nothing was lost here".into(),
                 (_, 0) => "nothing was lost".into(),
                 _ => "nothing is known to be lost".into(),
             };
@@ -215,6 +219,10 @@ impl fmt::Display for Losses {
             let s = if self.unknown == 1 { "" } else { "s" };
             write!(f, "; unknown: {} fragment{s} whose first piece is not here", HumanCount(self.unknown))?;
         }
+        if self.upstream > 0 {
+            let s = if self.upstream == 1 { "" } else { "s" };
+            write!(f, "; by their numbers {} frame{s} never came", HumanCount(self.upstream))?;
+        }
         let besides = self.besides_since(self);
         if besides.is_empty() { Ok(()) } else { write!(f, "; besides: {besides}") }
     }
@@ -229,6 +237,17 @@ mod tests {
 
     fn losses(ledger: &Ledger) -> Losses {
         Losses::of(&Snapshot::of(ledger, Timestamp::from_ns(0), Vec::new()))
+    }
+
+    #[test]
+    fn what_was_lost_before_is_told_apart() {
+        let mut ledger = ledger(10);
+        let worker = ledger.worker();
+        worker.upstream_missed.add(3);
+        worker.upstream_late.add(2);
+        let losses = losses(&ledger);
+        assert_eq!((losses.total(), losses.share()), (0, "nothing was lost here".to_owned()));
+        assert_eq!(losses.to_string(), "nothing was lost here; by their numbers 1 frame never came");
     }
 
     fn ledger(received: u64) -> Ledger {
