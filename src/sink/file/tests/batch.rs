@@ -16,7 +16,7 @@ fn cut_all(storage: &Faulty, sync: Sync, faults: impl FnOnce(&mut crate::storage
     });
     rig.send(&[(SESSIONS + 1, SECOND, 60)]);
     // Until all are handed over, however long that takes.
-    rig.storage.faults().sync_stall = Duration::from_secs(60);
+    rig.storage.faults().sync_stall = Duration::from_secs(3600);
     rig.sink.cut();
     let frames: Vec<_> = (1..=SESSIONS).map(|vni| (vni, SECOND, 60)).collect();
     rig.send(&frames);
