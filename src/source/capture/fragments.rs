@@ -3,7 +3,8 @@
 //! A mirror's datagrams are larger than what they mirror, so a path whose MTU was not raised
 //! fragments them. A capture has the pieces, in whatever order. They are kept until the datagram is
 //! whole, within bounds: as many datagrams and bytes as a host would keep, and as long. Where the
-//! bounds are met the oldest datagram is given up. So is one whose pieces overlap: a host drops
+//! bounds are met the oldest datagram is given up; how long one has waited is looked at when there
+//! is more of it. So is one whose pieces overlap: a host drops
 //! such packets, too (RFC 5722), for each reader would see something else in them. An exact copy of
 //! a piece, as captures have it that see a packet twice, adds nothing and does no harm (RFC 8200
 //! section 4.5).
@@ -14,11 +15,13 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use hashbrown::HashMap;
+
 use crate::wire::captured::Piece;
 use crate::wire::layers::protocol;
 
-/// Datagrams that wait for pieces at most.
-const DATAGRAMS: usize = 256;
+/// Datagrams that wait for pieces at most: more than those of which [`BYTES`] hold one usual piece.
+const DATAGRAMS: usize = 4096;
 /// Bytes that all pieces together have at most.
 const BYTES: usize = 4 << 20;
 /// Nanoseconds that a datagram waits at most, by the times of the capture: as long as Linux keeps
@@ -30,14 +33,18 @@ const LARGEST: usize = 65_535;
 /// Datagrams of which some pieces are there.
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
-    /// The oldest is in front.
-    waiting: VecDeque<Waiting>,
+    waiting: HashMap<Key, Waiting, foldhash::fast::RandomState>,
+    /// Their numbers and keys, the oldest in front. Some of these are gone.
+    order: VecDeque<(u64, Key)>,
+    /// How many have come so far.
+    come: u64,
     bytes: usize,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    key: Key,
+    /// The number that it has in the order.
+    number: u64,
     /// The time of the first piece that came, in nanoseconds.
     since: u64,
     /// Place and bytes of each piece, in the order of the places.
@@ -52,7 +59,7 @@ struct Waiting {
     is_spoilt: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     source: IpAddr,
     destination: IpAddr,
@@ -109,20 +116,16 @@ impl Fragments {
     /// Adds a piece that came at this time, in nanoseconds. One that the capture cut spoils its
     /// datagram, which can never be whole. `given_up` hears how many frames were given up for it.
     pub(super) fn add(&mut self, piece: &Piece<'_>, now: u64, given_up: &mut GivenUp) -> Outcome {
-        self.expire(now, given_up);
         let key = Key::of(piece);
-        let known = self.waiting.iter().find(|waiting| waiting.key == key);
+        self.expire(&key, now, given_up);
+        let known = self.waiting.get(&key);
         let is_kept = piece.is_whole && known.is_none_or(|waiting| !waiting.is_spoilt);
         let (datagrams, bytes) = (usize::from(known.is_none()), if is_kept { piece.bytes.len() } else { 0 });
         self.make_room(datagrams, bytes, given_up);
-        let place = match self.waiting.iter().position(|waiting| waiting.key == key) {
-            Some(place) => place,
-            None => {
-                self.waiting.push_back(Waiting::new(key, now));
-                self.waiting.len() - 1
-            }
-        };
-        let Some(waiting) = self.waiting.get_mut(place) else { return Outcome::Waits };
+        if !self.waiting.contains_key(&key) {
+            self.begin(key, now);
+        }
+        let Some(waiting) = self.waiting.get_mut(&key) else { return Outcome::Waits };
         // First pieces of others do not come here: see [`Fragments::is_other`].
         let is_first_of_mirror = piece.ports.is_some();
         if waiting.kind == Kind::Other {
@@ -130,7 +133,7 @@ impl Fragments {
                 return Outcome::Other;
             }
             // Another datagram of the same number. Nothing was kept of the one before.
-            *waiting = Waiting::new(key, now);
+            *waiting = Waiting::new(waiting.number, &key, now);
         }
         waiting.frames += 1;
         if is_first_of_mirror {
@@ -150,8 +153,7 @@ impl Fragments {
         if !waiting.is_whole() {
             return Outcome::Waits;
         }
-        let Some(waiting) = self.waiting.remove(place) else { return Outcome::Waits };
-        self.bytes -= waiting.bytes;
+        let Some(waiting) = self.remove(&key) else { return Outcome::Waits };
         let others = waiting.frames - 1;
         Outcome::Whole { bytes: waiting.pieces.into_iter().flat_map(|(_, bytes)| bytes).collect(), others }
     }
@@ -160,9 +162,9 @@ impl Fragments {
     /// the later ones are known to be none. Returns the frames that waited for it, which are of
     /// none either. `given_up` hears how many of others were given up for it.
     pub(super) fn is_other(&mut self, piece: &Piece<'_>, now: u64, given_up: &mut GivenUp) -> u64 {
-        self.expire(now, given_up);
         let key = Key::of(piece);
-        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.key == key) {
+        self.expire(&key, now, given_up);
+        if let Some(waiting) = self.waiting.get_mut(&key) {
             self.bytes -= waiting.spoil();
             let frames = std::mem::take(&mut waiting.frames);
             if std::mem::replace(&mut waiting.kind, Kind::Other) != Kind::Mirror {
@@ -173,7 +175,7 @@ impl Fragments {
             return 0;
         }
         self.make_room(1, 0, given_up);
-        self.waiting.push_back(Waiting { kind: Kind::Other, ..Waiting::new(key, now) });
+        self.begin(key, now).kind = Kind::Other;
         0
     }
 
@@ -181,29 +183,44 @@ impl Fragments {
     pub(super) fn give_up(&mut self) -> GivenUp {
         let mut given_up = GivenUp::default();
         self.bytes = 0;
-        self.waiting.drain(..).for_each(|waiting| given_up.add(&waiting));
+        self.order.clear();
+        self.waiting.drain().for_each(|(_, waiting)| given_up.add(&waiting));
         given_up
     }
 
-    /// Gives up what has waited too long at this time.
-    fn expire(&mut self, now: u64, given_up: &mut GivenUp) {
-        self.waiting.retain(|waiting| {
-            // Captures that are read one behind the other can lead back in time.
-            let waits = waiting.since.abs_diff(now) <= LIFETIME;
-            if !waits {
-                self.bytes -= waiting.bytes;
-                given_up.add(waiting);
-            }
-            waits
-        });
+    /// Has a datagram wait, of which this piece is the first that came.
+    fn begin(&mut self, key: Key, now: u64) -> &mut Waiting {
+        if self.order.len() >= 2 * DATAGRAMS {
+            let is_there = |(number, key): &(u64, Key)| self.waiting.get(key).is_some_and(|of| of.number == *number);
+            self.order.retain(is_there);
+        }
+        self.come += 1;
+        self.order.push_back((self.come, key));
+        self.waiting.entry(key).insert(Waiting::new(self.come, &key, now)).into_mut()
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Waiting> {
+        let waiting = self.waiting.remove(key)?;
+        self.bytes -= waiting.bytes;
+        Some(waiting)
+    }
+
+    /// Gives up the datagram of this key where it has waited too long at this time.
+    fn expire(&mut self, key: &Key, now: u64, given_up: &mut GivenUp) {
+        // Captures that are read one behind the other can lead back in time.
+        let waits = |waiting: &Waiting| waiting.since.abs_diff(now) <= LIFETIME;
+        if self.waiting.get(key).is_some_and(|waiting| !waits(waiting)) {
+            self.remove(key).iter().for_each(|waiting| given_up.add(waiting));
+        }
     }
 
     /// Gives up the oldest until there is room for so many more datagrams and bytes.
     fn make_room(&mut self, datagrams: usize, bytes: usize, given_up: &mut GivenUp) {
         while self.waiting.len() + datagrams > DATAGRAMS || self.bytes + bytes > BYTES {
-            let Some(oldest) = self.waiting.pop_front() else { break };
-            self.bytes -= oldest.bytes;
-            given_up.add(&oldest);
+            let Some((number, key)) = self.order.pop_front() else { break };
+            if self.waiting.get(&key).is_some_and(|waiting| waiting.number == number) {
+                self.remove(&key).iter().for_each(|oldest| given_up.add(oldest));
+            }
         }
     }
 }
@@ -219,9 +236,9 @@ impl GivenUp {
 }
 
 impl Waiting {
-    fn new(key: Key, since: u64) -> Waiting {
+    fn new(number: u64, key: &Key, since: u64) -> Waiting {
         let kind = if key.protocol == protocol::GRE { Kind::Mirror } else { Kind::Unknown };
-        Waiting { key, since, pieces: Vec::new(), length: None, bytes: 0, frames: 0, kind, is_spoilt: false }
+        Waiting { number, since, pieces: Vec::new(), length: None, bytes: 0, frames: 0, kind, is_spoilt: false }
     }
 
     /// Adds a piece. Returns `false` where the whole can never be.
@@ -439,13 +456,37 @@ mod tests {
     #[test]
     fn the_oldest_is_given_up_for_more() {
         let (mut fragments, mut given_up) = (Fragments::default(), GivenUp::default());
-        for id in 0..1000 {
-            assert_eq!(fragments.add(&piece(id, 0, 16), NOW, &mut given_up), Outcome::Waits);
+        let all = 3 * DATAGRAMS;
+        let pieces = |offset, end| (0..all).map(move |id| piece(id as u32, offset, end));
+        for piece in pieces(0, 16) {
+            assert_eq!(fragments.add(&piece, NOW, &mut given_up), Outcome::Waits);
         }
-        assert_eq!(sum(given_up) as usize, 1000 - DATAGRAMS);
-        let whole = fragments.add(&piece(999, 16, 40), NOW, &mut given_up);
-        assert!(matches!(whole, Outcome::Whole { others: 1, .. }), "{whole:?}");
-        assert_eq!(sum(given_up) as usize, 1000 - DATAGRAMS, "what completes a datagram needs no other's place");
-        assert_eq!(sum(given_up) + sum(fragments.give_up()), 999);
+        assert_eq!(sum(given_up) as usize, all - DATAGRAMS);
+        // What completes a datagram needs no other's place.
+        for piece in pieces(16, 40).skip(all - DATAGRAMS) {
+            let whole = fragments.add(&piece, NOW, &mut given_up);
+            assert!(matches!(whole, Outcome::Whole { others: 1, .. }), "{whole:?}");
+        }
+        assert_eq!((sum(given_up) as usize, fragments.bytes), (all - DATAGRAMS, 0));
+        assert_eq!(sum(fragments.give_up()), 0);
+    }
+
+    #[test]
+    fn what_comes_and_goes_leaves_nothing_and_the_order_is_theirs_that_are_there() {
+        let (mut fragments, mut given_up) = (Fragments::default(), GivenUp::default());
+        fragments.add(&first(0, 16), NOW, &mut given_up);
+        for id in 1..20 * DATAGRAMS as u32 {
+            // A number that comes again is of a datagram behind the others.
+            let id = 1 + id % 7;
+            fragments.add(&piece(id, 0, 16), NOW, &mut given_up);
+            let whole = fragments.add(&piece(id, 16, 40), NOW, &mut given_up);
+            assert!(matches!(whole, Outcome::Whole { others: 1, .. }), "{whole:?}");
+            assert!(fragments.order.len() <= 2 * DATAGRAMS);
+        }
+        for id in 100..100 + DATAGRAMS as u32 {
+            assert_eq!(given_up, GivenUp::default(), "{id}");
+            fragments.add(&piece(id, 0, 16), NOW, &mut given_up);
+        }
+        assert_eq!(given_up, GivenUp { of_mirrors: 1, unknown: 0 }, "the one that came first");
     }
 }
