@@ -247,17 +247,21 @@ fn faults(error: anyhow::Error) -> anyhow::Result<String> {
     if error.downcast_ref::<PlanError>().is_some() { Ok(error.to_string()) } else { Err(error) }
 }
 
-/// Prints what a check has found on standard output. A reader that has gone away has seen enough.
+/// Writes a text. A reader that has gone away has seen enough.
+fn put_out(mut to: impl Write, text: &str) -> io::Result<()> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Prints what a check has found on standard output.
 fn print_report(report: &Report, json: bool) -> io::Result<()> {
     let text = match json {
         true => serde_json::to_string(report)? + "\n",
         false => report.text(console::output_has_colours()),
     };
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(()),
-    }
+    put_out(io::stdout().lock(), &text)
 }
 
 fn sessions(args: &SessionsArgs) -> anyhow::Result<ExitCode> {
@@ -459,29 +463,30 @@ fn strip(args: &DecapArgs, console: &Console, put: impl Fn(&str) -> String) -> a
         let error = "frames are not shown on a terminal: add | wireshark -k -i - or | tcpdump -n -r -, or -o FILE";
         cli::wrong("decap", error).exit();
     }
-    let report = decap::run(&plan, &signals(Hangup::End)?.stop, console)?;
+    let mut report = decap::run(&plan, &signals(Hangup::End)?.stop, console)?;
     let text = if args.json { report.json()? + "\n" } else { put(&report.to_string()) };
-    // A reader that has gone away has seen enough.
-    let _ = match args.is_stream() {
-        true => io::stderr().lock().write_all(text.as_bytes()),
-        false => io::stdout().lock().write_all(text.as_bytes()),
+    let told = match args.is_stream() {
+        true => put_out(io::stderr().lock(), &text),
+        false => put_out(io::stdout().lock(), &text),
     };
+    report.failures.extend(told.err().map(|error| format!("cannot print the summary: {error}")));
     for unread in report.captures.iter().filter_map(|capture| capture.unread.as_ref()) {
         tracing::error!("{unread}");
     }
     for failure in &report.failures {
         tracing::error!("{failure}");
     }
-    Ok(match (report.captures.iter().any(|capture| capture.unread.is_some()), report.failures.is_empty()) {
-        (true, _) => ExitCode::from(DAMAGED_INPUT),
-        (false, true) if !report.interrupted => ExitCode::SUCCESS,
-        _ => ExitCode::from(FAILED),
+    Ok(match (report.is_cut_short(), report.is_damaged()) {
+        (true, _) => ExitCode::from(FAILED),
+        (false, true) => ExitCode::from(DAMAGED_INPUT),
+        (false, false) => ExitCode::SUCCESS,
     })
 }
 
 fn verify(args: &VerifyArgs, console: &Console) -> anyhow::Result<ExitCode> {
     let report = verify::run(&args.directory, args.head, &signals(Hangup::End)?.stop, console)?;
-    let _ = writeln!(io::stdout().lock(), "{report}");
+    let told = put_out(io::stdout().lock(), &format!("{report}\n"));
+    told.map_err(|error| anyhow::anyhow!("cannot print the report: {error}"))?;
     Ok(match (report.mismatches.is_empty(), report.interrupted) {
         (false, _) => ExitCode::from(DAMAGED_INPUT),
         (true, true) => ExitCode::from(FAILED),

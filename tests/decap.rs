@@ -23,6 +23,8 @@ use vxtap::wire::{Vni, vxlan};
 mod bare;
 #[path = "decap/closes.rs"]
 mod closes;
+#[path = "decap/ends.rs"]
+mod ends;
 #[path = "shared/host.rs"]
 mod host;
 #[path = "decap/large.rs"]

@@ -79,7 +79,13 @@ impl DecapArgs {
     /// It makes no sense; the text says why, and what to type.
     pub fn plan(&self) -> Result<DecapPlan, &'static str> {
         let mut ports = Ports::default();
-        self.ports.iter().for_each(|(port, encapsulation)| ports.add(*port, *encapsulation));
+        for (at, (port, encapsulation)) in self.ports.iter().enumerate() {
+            if self.ports[..at].iter().any(|(other, before)| other == port && before != encapsulation) {
+                return Err("--port gives one port two encapsulations, and the port alone tells what comes there: \
+                     leave one of them out");
+            }
+            ports.add(*port, *encapsulation);
+        }
         let standard = self.inputs.iter().filter(|input| is_standard(input)).count();
         if standard > 1 {
             return Err("standard input can be read only once: give - once");

@@ -30,9 +30,19 @@ pub enum Unread {
     /// It is damaged, no capture, or cannot be read.
     #[error(transparent)]
     Capture(#[from] capture::Unread),
+    /// Nothing more is read of any capture: the program was told to end, or the output has failed.
+    #[error("{name} was read up to frame {frames} only: {}", if *.interrupted { "interrupted" } else { "nothing more can be written" })]
+    Left {
+        /// The capture.
+        name: String,
+        /// The frames that were read.
+        frames: u64,
+        /// True where the program was told to end.
+        interrupted: bool,
+    },
     /// A frame is not of a mirror, and that was to be the end (`--others stop`).
     #[error(
-        "{name}: frame {frame} is not of a mirror ({reason}), and --others stop ends there; --others drop leaves such frames out, --others pass keeps them"
+        "{name}: frame {frame} is not of a mirror ({reason}), and --others stop ends there; --others drop leaves such frames out, --others pass keeps those of Ethernet"
     )]
     Other {
         /// The capture.

@@ -46,7 +46,7 @@ const LOOK: u64 = 4096;
 /// # Errors
 /// A capture cannot be opened, or the output not be made, before anything is stripped. Damaged
 /// captures and failures on the way are in the report instead.
-pub fn run(plan: &DecapPlan, stop: &AtomicBool, console: &Console) -> Result<Report, DecapError> {
+pub fn run(plan: &DecapPlan, stop: &Arc<AtomicBool>, console: &Console) -> Result<Report, DecapError> {
     let mut inputs = Vec::with_capacity(plan.inputs.len());
     for input in &plan.inputs {
         inputs.push(Opened::open(input)?);
@@ -72,6 +72,10 @@ pub fn run(plan: &DecapPlan, stop: &AtomicBool, console: &Console) -> Result<Rep
     let mut captures = Vec::with_capacity(inputs.len());
     let mut before = 0;
     for input in inputs {
+        if run.ends() {
+            captures.push(run.left(input.name, 0));
+            continue;
+        }
         let size = input.size().unwrap_or(0);
         let read = run.capture(input, |offset| {
             if let Some(bar) = &bar {
@@ -79,7 +83,7 @@ pub fn run(plan: &DecapPlan, stop: &AtomicBool, console: &Console) -> Result<Rep
             }
         });
         before += size;
-        let ends = run.ends() || matches!(read.unread, Some(Unread::Other { .. }));
+        let ends = matches!(read.unread, Some(Unread::Other { .. }));
         captures.push(read);
         if ends {
             break;
@@ -96,7 +100,6 @@ pub fn run(plan: &DecapPlan, stop: &AtomicBool, console: &Console) -> Result<Rep
         counts,
         ledger: outcome.snapshot,
         failures: outcome.failures,
-        interrupted: stop.load(Ordering::Relaxed),
         others: (!matches!(plan.to, To::Nowhere)).then_some(plan.others),
     };
     if !report.closes() {
@@ -128,7 +131,7 @@ struct Run<'a> {
     inline: Inline,
     strip: Strip,
     conditions: Vec<Arc<Condition>>,
-    stop: &'a AtomicBool,
+    stop: &'a Arc<AtomicBool>,
 }
 
 impl Run<'_> {
@@ -136,14 +139,15 @@ impl Run<'_> {
     fn capture(&mut self, input: Opened, progress: impl Fn(u64)) -> Read {
         let (name, is_live, read) = (input.name.clone(), input.size().is_none(), Arc::clone(&input.read));
         let mut frames = 0;
-        let mut reader = match input.reader() {
+        let mut reader = match input.reader(self.stop) {
             Ok(reader) => reader,
+            Err(_) if self.stop.load(Ordering::Relaxed) => return self.left(name, frames),
             Err(error) => return Read { name, frames, unread: Some(capture::Unread::Damaged(error).into()) },
         };
         let unread = loop {
             if frames % LOOK == 0 {
                 if self.ends() {
-                    break None;
+                    return self.left(name, frames);
                 }
                 progress(read.load(Ordering::Relaxed));
             }
@@ -161,10 +165,18 @@ impl Run<'_> {
                     }
                 }
                 Ok(None) => break None,
+                // A stream that is waited for no more ends with an error.
+                Err(_) if is_live && self.ends() => return self.left(name, frames),
                 Err(error) => break Some(capture::Unread::at(error, reader.offset(), frames).into()),
             }
         };
         Read { name, frames, unread }
+    }
+
+    /// Tells of a capture of which no more than so many frames are read.
+    fn left(&self, name: String, frames: u64) -> Read {
+        let interrupted = self.stop.load(Ordering::Relaxed);
+        Read { unread: Some(Unread::Left { name: name.clone(), frames, interrupted }), name, frames }
     }
 
     /// Says whether there is no use in going on.

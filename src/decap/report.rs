@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::error::Unread;
 use super::plan::Others;
+use crate::console::printable;
 use crate::ledger::{Losses, Snapshot, Table, row};
 use crate::source::capture;
 use crate::wire::{DropReason, Encapsulation, Vni};
@@ -68,8 +69,6 @@ pub struct Report {
     pub ledger: Snapshot,
     /// The failures on the way, each in a sentence.
     pub failures: Vec<String>,
-    /// True where it was told to stop before the end.
-    pub interrupted: bool,
     /// What was to become of frames that are not of a mirror; none where nothing is written.
     pub(super) others: Option<Others>,
 }
@@ -178,6 +177,20 @@ impl Report {
         })
     }
 
+    /// Says whether a capture is damaged, or has a frame that was to be the end.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        let mut unread = self.captures.iter().filter_map(|capture| capture.unread.as_ref());
+        unread.any(|unread| !matches!(unread, Unread::Left { .. }))
+    }
+
+    /// Says whether something was left, whatever the captures are: not read, or not written.
+    #[must_use]
+    pub fn is_cut_short(&self) -> bool {
+        let mut unread = self.captures.iter().filter_map(|capture| capture.unread.as_ref());
+        !self.failures.is_empty() || unread.any(|unread| matches!(unread, Unread::Left { .. }))
+    }
+
     /// Says whether every frame that was read is accounted for.
     #[must_use]
     pub fn closes(&self) -> bool {
@@ -206,7 +219,12 @@ impl fmt::Display for Report {
         let frames = self.frames();
         writeln!(f, "captures ({})", self.captures.len())?;
         for capture in &self.captures {
-            row(f, &capture.name, capture.frames, if capture.unread.is_some() { "not to its end" } else { "" })?;
+            row(
+                f,
+                &printable(&capture.name),
+                capture.frames,
+                if capture.unread.is_some() { "not to its end" } else { "" },
+            )?;
         }
         writeln!(f, "frames")?;
         row(f, "read", frames.read, "")?;
@@ -218,7 +236,7 @@ impl fmt::Display for Report {
         if others > 0 {
             let kept = match (self.others, others - frames.passed) {
                 (None, _) => "",
-                (Some(Others::Drop), _) => " (left out; --others pass keeps them)",
+                (Some(Others::Drop), _) => " (left out; --others pass keeps those of Ethernet)",
                 (Some(Others::Stop), _) => " (left out)",
                 (Some(Others::Pass), 0) => " (kept as they are)",
                 (Some(Others::Pass), _) => {

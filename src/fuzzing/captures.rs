@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -160,6 +160,6 @@ pub(super) fn decap(data: &[u8]) {
     let others = [Others::Drop, Others::Pass, Others::Stop][data.len() % 3];
     let summary = DecapPlan::summary(vec![Input::File(path)]);
     let plan = DecapPlan { others, depth: 8, timestamps: Timestamps::Switch, ..summary };
-    let report = decap::run(&plan, &AtomicBool::new(false), &Console::default()).expect("nothing is written");
+    let report = decap::run(&plan, &Arc::default(), &Console::default()).expect("nothing is written");
     assert!(report.failures.is_empty() && report.closes(), "{report}");
 }

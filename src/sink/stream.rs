@@ -95,8 +95,10 @@ pub(crate) struct StreamSink {
     bare_ip: BareIp,
     /// The interfaces that the file has, by the link types of their frames, and their counts.
     interfaces: Vec<(LinkType, Statistics)>,
-    /// True where writing has failed: nothing more is tried.
-    failed: bool,
+    /// The bytes of the file so far, which end with a whole record; none where it cannot be cut.
+    whole: Option<u64>,
+    /// The reason for which frames are lost since writing has failed: nothing more is tried.
+    failed: Option<OutputDrop>,
 }
 
 impl StreamSink {
@@ -115,9 +117,11 @@ impl StreamSink {
             // Not by way of the buffer that lines go through.
             None => io::stdout().as_fd().try_clone_to_owned().map(File::from),
         };
+        let to = to.map_err(fault)?;
+        let is_file = plan.path.is_some() && to.metadata().is_ok_and(|of| of.is_file());
         let mut sink = StreamSink {
             name: plan.name(),
-            to: to.map_err(fault)?,
+            to,
             format: plan.format,
             compressor: plan.compression.map(Compressor::new).transpose().map_err(fault)?,
             counters: output.end(),
@@ -126,7 +130,8 @@ impl StreamSink {
             compressed: Vec::new(),
             bare_ip: if plan.format == Format::PcapNg { plan.bare_ip } else { BareIp::Ethernet },
             interfaces: Vec::new(),
-            failed: false,
+            whole: (is_file && plan.compression.is_none()).then_some(0),
+            failed: None,
         };
         if sink.bare_ip == BareIp::Raw {
             sink.encoded = plan.format.opening(&Opening { link_types: &[], ..opening(sink.bare_ip) });
@@ -169,7 +174,11 @@ impl StreamSink {
 
     /// Writes bytes, compressed where that is the plan.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(compressor) = &mut self.compressor else { return self.to.write_all(bytes) };
+        let Some(compressor) = &mut self.compressor else {
+            self.to.write_all(bytes)?;
+            self.whole = self.whole.map(|whole| whole + bytes.len() as u64);
+            return Ok(());
+        };
         self.compressed.clear();
         compressor.feed(bytes, &mut self.compressed)?;
         self.to.write_all(&self.compressed)
@@ -210,18 +219,24 @@ impl StreamSink {
         }
     }
 
-    /// Notes that writing has failed. Returns the reason for which frames are lost by it.
+    /// Notes that writing has failed, and cuts the file to its last whole record. Returns the reason
+    /// for which frames are lost from now on.
     fn fail(&mut self, error: &io::Error) -> OutputDrop {
-        if !self.failed {
-            self.failed = true;
-            // Whoever reads a stream goes when there is enough.
-            if error.kind() != io::ErrorKind::BrokenPipe {
-                tracing::error!(to = self.name, %error, "cannot write; what follows is lost");
-            }
-            self.condition.note(Part::Captures, Some(error.to_string()));
+        if let Some(reason) = self.failed {
+            return reason;
         }
         let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        if full { OutputDrop::DiskFull } else { OutputDrop::WriteError }
+        let reason = if full { OutputDrop::DiskFull } else { OutputDrop::WriteError };
+        self.failed = Some(reason);
+        // Whoever reads a stream goes when there is enough.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            tracing::error!(to = self.name, %error, "cannot write; what follows is lost");
+        }
+        if let Some(Err(error)) = self.whole.map(|whole| self.to.set_len(whole)) {
+            tracing::warn!(to = self.name, %error, "cannot cut the file to its last whole record");
+        }
+        self.condition.note(Part::Captures, Some(error.to_string()));
+        reason
     }
 
     /// Encodes the records of a chunk anew, and writes them.
@@ -245,8 +260,8 @@ impl StreamSink {
                     let written = self.write_encoded();
                     self.count(chunk, part.clone(), bytes, &written);
                     (part.start, bytes) = (part.end, 0);
-                    if self.failed {
-                        return self.lose(chunk, part.end..chunk.frames().into(), OutputDrop::WriteError);
+                    if let Some(reason) = self.failed {
+                        return self.lose(chunk, part.end..chunk.frames().into(), reason);
                     }
                 }
             }
@@ -265,8 +280,8 @@ impl fmt::Debug for StreamSink {
 impl Sink for StreamSink {
     fn consume(&mut self, chunk: &Arc<Lent>) {
         let frames = u64::from(chunk.frames());
-        if self.failed {
-            return self.lose(chunk, 0..frames, OutputDrop::WriteError);
+        if let Some(reason) = self.failed {
+            return self.lose(chunk, 0..frames, reason);
         }
         if self.format == Format::Pcap {
             let records = chunk.records();
@@ -283,7 +298,7 @@ impl Sink for StreamSink {
     }
 
     fn finish(&mut self) {
-        if self.failed {
+        if self.failed.is_some() {
             return;
         }
         if self.interfaces.is_empty() {

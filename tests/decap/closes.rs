@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -17,7 +17,7 @@ use crate::{fixture, host, pcap, sections, wrapped};
 fn closes(path: &Path, others: Others) -> bool {
     let summary = DecapPlan::summary(vec![Input::File(path.to_owned())]);
     let plan = DecapPlan { others, depth: 8, timestamps: Timestamps::Switch, ..summary };
-    let report = decap::run(&plan, &AtomicBool::new(false), &Console::default()).unwrap();
+    let report = decap::run(&plan, &Arc::default(), &Console::default()).unwrap();
     assert!(report.failures.is_empty(), "{}: {:?}", path.display(), report.failures);
     // Both forms can be written.
     assert!(serde_json::from_str::<Value>(&report.json().unwrap()).is_ok() && !report.to_string().is_empty());

@@ -208,7 +208,7 @@ fn of_frames_of_no_mirror_is_said_what_became_of_them() {
     };
     assert_eq!(row(&ethernet, &[]), "not_ip 1");
     assert_eq!(row(&ethernet, &["--others", "pass"]), "not_ip 1");
-    assert_eq!(row(&ethernet, &["-o", "/dev/null"]), "not_ip 1 (left out; --others pass keeps them)");
+    assert_eq!(row(&ethernet, &["-o", "/dev/null"]), "not_ip 1 (left out; --others pass keeps those of Ethernet)");
     assert_eq!(row(&ethernet, &["-o", "/dev/null", "--others", "pass"]), "not_ip 1 (kept as they are)");
     // Of another link type.
     let mut strange = pcap(&[vec![2; 60]]);

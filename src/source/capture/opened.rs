@@ -6,10 +6,15 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::record::compress;
 use crate::record::read::{CaptureReader, ReadError};
+
+/// The time between two looks at whether to wait on for a stream.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// A capture to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,13 +85,15 @@ impl Opened {
         path.metadata().is_ok_and(|other| (other.dev(), other.ino()) == place)
     }
 
-    /// Returns a reader of the capture.
+    /// Returns a reader of the capture. Where that is a stream, reading it fails once `stop` is
+    /// true: the next bytes may be long in coming.
     ///
     /// # Errors
     /// It is no capture, or cannot be decompressed.
-    pub(crate) fn reader(self) -> Result<Frames, ReadError> {
-        let Opened { name, file, read, .. } = self;
-        match compress::reader(Counted { file, read }) {
+    pub(crate) fn reader(self, stop: &Arc<AtomicBool>) -> Result<Frames, ReadError> {
+        let Opened { name, file, read, regular } = self;
+        let stop = regular.is_none().then(|| Arc::clone(stop));
+        match compress::reader(Counted { file, read, stop }) {
             Ok(input) => CaptureReader::of_any_link_type(input, name),
             Err(source) => Err(ReadError::Io { name, source }),
         }
@@ -98,10 +105,32 @@ impl Opened {
 pub(crate) struct Counted {
     file: File,
     read: Arc<AtomicU64>,
+    /// Whether to wait no more for bytes; none where there are always some.
+    stop: Option<Arc<AtomicBool>>,
+}
+
+impl Counted {
+    /// Waits until there are bytes, or the end of them.
+    ///
+    /// # Errors
+    /// It is not to wait any more.
+    fn wait(&self) -> io::Result<()> {
+        let Some(stop) = &self.stop else { return Ok(()) };
+        let mut ready = [PollFd::new(&self.file, PollFlags::IN)];
+        while !stop.load(Ordering::Relaxed) {
+            // Whatever is ready, or wrong, is what reading tells.
+            if !matches!(poll(&mut ready, Some(&LOOK)), Ok(0) | Err(rustix::io::Errno::INTR)) {
+                return Ok(());
+            }
+        }
+        // An error of the kind of an interrupted call would be tried again.
+        Err(io::Error::other("interrupted"))
+    }
 }
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.wait()?;
         let read = self.file.read(buffer)?;
         self.read.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)

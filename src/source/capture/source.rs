@@ -149,7 +149,7 @@ impl CaptureSource {
 impl Source for CaptureSource {
     fn receive(&mut self, limit: usize, deliver: &mut impl FnMut(&Datagram<'_>)) -> io::Result<Received> {
         self.frames = match std::mem::replace(&mut self.frames, Reading::Over) {
-            Reading::Opened(opened) => match opened.reader() {
+            Reading::Opened(opened) => match opened.reader(&Arc::default()) {
                 Ok(frames) => Reading::Begun(Box::new(frames)),
                 Err(error) => self.readout.over(Some(Unread::Damaged(error))),
             },
