@@ -47,6 +47,7 @@ pub(super) const SHB_USERAPPL: u16 = 4;
 pub(super) const IF_NAME: u16 = 2;
 pub(super) const IF_DESCRIPTION: u16 = 3;
 pub(super) const IF_TSRESOL: u16 = 9;
+pub(super) const IF_TSOFFSET: u16 = 14;
 /// Value of [`IF_TSRESOL`]: 10 to the power of minus so much, in seconds.
 pub(super) const NANOSECONDS: u8 = 9;
 const EPB_FLAGS: u16 = 2;

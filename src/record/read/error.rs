@@ -87,6 +87,16 @@ pub enum Damage {
         /// The limit.
         limit: u32,
     },
+    /// A block is too short for the fields that each of its kind has.
+    #[error("the fields of a {what} take {needed} bytes but it has {present}")]
+    ShortBlock {
+        /// The kind of block.
+        what: &'static str,
+        /// Length of the fields.
+        needed: usize,
+        /// Bytes that the block has for them.
+        present: usize,
+    },
     /// A packet block states more captured bytes than it has.
     #[error("packet block claims {claimed} bytes of frame but has {present}")]
     CutBlock {

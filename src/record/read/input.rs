@@ -48,6 +48,16 @@ impl Stop {
     }
 }
 
+/// The beginning of a block of pcapng.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Block {
+    pub(super) kind: u32,
+    /// The length of all of it, in bytes.
+    pub(super) length: u32,
+    /// The byte order of its section.
+    pub(super) endianness: Endianness,
+}
+
 /// The bytes of the file, and the place in it where the last record begins.
 #[derive(Debug)]
 pub(super) struct Input<R> {
@@ -75,8 +85,8 @@ impl<R: Read> Input<R> {
         Ok(self.window.fill(1)? == 0)
     }
 
-    /// Reads type and total length of the pcapng block that starts here.
-    pub(super) fn block(&mut self, endianness: Endianness) -> Result<(u32, u32), Stop> {
+    /// Reads the beginning of the pcapng block that starts here, in a section of this byte order.
+    pub(super) fn block(&mut self, endianness: Endianness) -> Result<Block, Stop> {
         self.need(BLOCK_HEADER_LEN + BLOCK_TRAILER_LEN, "block header")?;
         let kind = u32_at(self.window.bytes(), 0, endianness);
         // A section header tells its own byte order, by the magic number behind the length.
@@ -92,11 +102,12 @@ impl<R: Read> Input<R> {
         if to_usize(length) < BLOCK_HEADER_LEN + BLOCK_TRAILER_LEN || !length.is_multiple_of(4) {
             return Err(Damage::Block(format!("block length {length} is not a multiple of 4 above 8")).into());
         }
-        Ok((kind, length))
+        Ok(Block { kind, length, endianness })
     }
 
-    /// Reads a block of this length in.
-    pub(super) fn need_block(&mut self, length: u32) -> Result<(), Stop> {
+    /// Reads a block in, and lends its body.
+    pub(super) fn need_block(&mut self, block: Block) -> Result<&[u8], Stop> {
+        let Block { length, endianness, .. } = block;
         if length > MAX_BLOCK {
             return Err(Damage::TooLong { claimed: length, limit: MAX_BLOCK }.into());
         }
@@ -104,11 +115,14 @@ impl<R: Read> Input<R> {
         if present < to_usize(length) {
             return Err(Damage::CutRecord { claimed: length.into(), present: to_u64(present) }.into());
         }
-        Ok(())
+        let end = to_usize(length) - BLOCK_TRAILER_LEN;
+        same_length(length, u32_at(self.window.bytes(), end, endianness))?;
+        Ok(self.window.bytes().get(BLOCK_HEADER_LEN..end).unwrap_or_default())
     }
 
     /// Passes over a block of any length.
-    pub(super) fn skip_block(&mut self, length: u32, endianness: Endianness) -> Result<(), Stop> {
+    pub(super) fn skip_block(&mut self, block: Block) -> Result<(), Stop> {
+        let Block { length, endianness, .. } = block;
         let mut left = to_usize(length) - BLOCK_TRAILER_LEN;
         let cut = |left: usize, present: usize| Damage::CutRecord {
             claimed: length.into(),
@@ -126,13 +140,18 @@ impl<R: Read> Input<R> {
         if present < BLOCK_TRAILER_LEN {
             return Err(cut(0, present).into());
         }
-        let trailer = u32_at(self.window.bytes(), 0, endianness);
-        if trailer != length {
-            return Err(Damage::Block(format!("block length is {length} in front but {trailer} behind")).into());
-        }
+        same_length(length, u32_at(self.window.bytes(), 0, endianness))?;
         self.window.take(BLOCK_TRAILER_LEN);
         Ok(())
     }
+}
+
+/// Checks that a block has the same length in front and behind.
+fn same_length(length: u32, trailer: u32) -> Result<(), Damage> {
+    if trailer == length {
+        return Ok(());
+    }
+    Err(Damage::Block(format!("block length is {length} in front but {trailer} behind")))
 }
 
 /// Reads the number at this place, or 0 past the end.

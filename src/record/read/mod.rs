@@ -5,20 +5,21 @@
 //! then one [`ReadError`] that names the file, the byte at which the first damaged record starts,
 //! and what is wrong with it. After an error there is nothing more.
 //!
-//! The pcap-file crate decodes the file header, sections and interfaces, and frames the blocks of
-//! pcapng. Three things are done here instead. The buffer: the crate's own readers report a record
-//! that is larger than their buffer as end of file, without an offset. Here a length is checked
-//! before its bytes are awaited, so a corrupted one cannot make the reader swallow the rest of the
-//! file. Record headers: the crate refuses records that every other reader accepts, as those with
-//! more bytes than the snapshot length in the header. Packet blocks: the crate collects their
-//! options in a vector for each packet and refuses the packet if a comment is not UTF-8. Here they
-//! are lent as they are ([`Options`]).
+//! The pcap-file crate decodes the file header of pcap. Three things are done here instead. The
+//! buffer: the crate's own readers report a record that is larger than their buffer as end of file,
+//! without an offset. Here a length is checked before its bytes are awaited, so a corrupted one
+//! cannot make the reader swallow the rest of the file. Record headers: the crate refuses records
+//! that every other reader accepts, as those with more bytes than the snapshot length in the
+//! header. Blocks of pcapng: the crate collects the options of each packet in a vector, and refuses
+//! blocks that every other reader accepts, as those with a text that is not UTF-8, and interfaces
+//! whose times are finer than nanoseconds. Here options are lent as they are ([`Options`]).
 //!
 //! Blocks that hold no packets (names, statistics, secrets, custom ones) are passed over without
 //! being held in memory.
 
 mod error;
 mod input;
+mod interface;
 mod options;
 
 use std::fs::File;
@@ -26,14 +27,13 @@ use std::io::Read;
 use std::path::Path;
 
 use pcap_file::pcap::{PcapHeader, PcapTsResolution};
-use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionBlock;
 use pcap_file::pcapng::blocks::{
     ENHANCED_PACKET_BLOCK, INTERFACE_DESCRIPTION_BLOCK, PACKET_BLOCK, SECTION_HEADER_BLOCK, SIMPLE_PACKET_BLOCK,
 };
-use pcap_file::pcapng::{PcapNgParseError, PcapNgParser};
 use pcap_file::{DataLink, Endianness};
 
-use self::input::{Input, Stop, u32_at};
+use self::input::{Block, Input, Stop, u32_at};
+use self::interface::Interface;
 use self::options::u16_at;
 use super::pcap::{FILE_HEADER_LEN, RECORD_HEADER_LEN};
 use super::pcapng::{BLOCK_HEADER_LEN, BLOCK_TRAILER_LEN, PACKET_FIELDS_LEN};
@@ -43,6 +43,9 @@ pub(crate) use self::error::Damage;
 pub use self::error::ReadError;
 pub(crate) use self::input::MAX_FRAME;
 pub use self::options::Options;
+
+/// Fields of a section header's body before its options: the byte order, the version, the length.
+const SECTION_FIELDS_LEN: usize = 16;
 
 /// One captured frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +94,7 @@ pub struct CaptureReader<R> {
 #[derive(Debug)]
 enum Format {
     Pcap { endianness: Endianness, nanoseconds: bool, link_type: u16 },
-    PcapNg { parser: PcapNgParser, interfaces: Vec<Interface>, links: Links },
+    PcapNg { endianness: Endianness, interfaces: Vec<Interface>, links: Links },
 }
 
 /// The link types whose frames are read.
@@ -109,44 +112,6 @@ impl Links {
         }
         // There is none with more than 16 bits.
         Ok(u16::try_from(u32::from(link_type)).unwrap_or(u16::MAX))
-    }
-}
-
-/// The facts about an interface that its packet blocks need.
-#[derive(Debug, Clone, Copy)]
-struct Interface {
-    link_type: DataLink,
-    snaplen: u32,
-    /// True where `ts_digits` counts binary digits of the fraction of a second, not decimal ones.
-    ts_binary: bool,
-    ts_digits: u8,
-    /// Seconds to add to each timestamp.
-    ts_offset: i64,
-}
-
-impl Interface {
-    fn new(block: &InterfaceDescriptionBlock<'_>) -> Interface {
-        let resolution = block.ts_resolution();
-        Interface {
-            link_type: block.linktype,
-            snaplen: block.snaplen,
-            ts_binary: resolution.is_bin(),
-            ts_digits: resolution.resolution(),
-            ts_offset: block.ts_offset(),
-        }
-    }
-
-    /// Returns nanoseconds since the epoch. A time that does not fit becomes the nearest that does.
-    fn timestamp(&self, high: u32, low: u32) -> u64 {
-        let units = u128::from(high) << 32 | u128::from(low);
-        let nanoseconds = if self.ts_binary {
-            (units * 1_000_000_000).checked_shr(self.ts_digits.into()).unwrap_or(0)
-        } else {
-            units * 1_000_000_000 / 10u128.saturating_pow(self.ts_digits.into())
-        };
-        let offset = u128::from(self.ts_offset.unsigned_abs()) * 1_000_000_000;
-        let time = if self.ts_offset < 0 { nanoseconds.saturating_sub(offset) } else { nanoseconds + offset };
-        u64::try_from(time).unwrap_or(u64::MAX)
     }
 }
 
@@ -239,9 +204,9 @@ impl<R: Read> CaptureReader<R> {
         let data = record.get(found.start..found.start + found.length).unwrap_or_default();
         let orig_len = found.orig_len.max(u32::try_from(data.len()).unwrap_or(u32::MAX));
         let options = match (found.options, &self.format) {
-            (Some(at), Format::PcapNg { parser, .. }) => {
+            (Some(at), Format::PcapNg { endianness, .. }) => {
                 let end = found.record.saturating_sub(BLOCK_TRAILER_LEN);
-                Options::new(record.get(at..end).unwrap_or_default(), parser.section().endianness)
+                Options::new(record.get(at..end).unwrap_or_default(), *endianness)
             }
             _ => Options::default(),
         };
@@ -253,7 +218,7 @@ impl<R: Read> CaptureReader<R> {
         let bytes = self.input.window.bytes();
         let (at, header, endianness) = match &self.format {
             Format::Pcap { endianness, .. } => (8, RECORD_HEADER_LEN, *endianness),
-            Format::PcapNg { parser, .. } => (4, 0, parser.section().endianness),
+            Format::PcapNg { endianness, .. } => (4, 0, *endianness),
         };
         bytes.len() >= RECORD_HEADER_LEN && bytes.len() - header >= to_usize(u32_at(bytes, at, endianness))
     }
@@ -305,11 +270,10 @@ impl Format {
     }
 
     fn detect_pcapng<R: Read>(input: &mut Input<R>, links: Links) -> Result<Format, Stop> {
-        let (_, length) = input.block(Endianness::native())?;
-        input.need_block(length)?;
-        let (_, parser) = PcapNgParser::new(input.window.bytes()).map_err(block_damage)?;
-        input.window.take(to_usize(length));
-        Ok(Format::PcapNg { parser, interfaces: Vec::new(), links })
+        let block = input.block(Endianness::native())?;
+        fixed_part(input.need_block(block)?, "section header", SECTION_FIELDS_LEN)?;
+        input.window.take(to_usize(block.length));
+        Ok(Format::PcapNg { endianness: block.endianness, interfaces: Vec::new(), links })
     }
 
     /// Finds the record that these bytes begin with, where this is pcap, all of it is there, and it
@@ -341,11 +305,11 @@ impl Format {
                 read_record(input, endianness)?;
                 Ok(self.whole_record(input.window.bytes()))
             }
-            Format::PcapNg { parser, interfaces, links } => loop {
+            Format::PcapNg { endianness, interfaces, links } => loop {
                 if input.at_end()? {
                     return Ok(None);
                 }
-                if let Some(found) = next_block(input, parser, interfaces, *links)? {
+                if let Some(found) = next_block(input, endianness, interfaces, *links)? {
                     return Ok(Some(found));
                 }
             },
@@ -375,29 +339,29 @@ fn read_record<R: Read>(input: &mut Input<R>, endianness: Endianness) -> Result<
 /// Finds the next block of a pcapng file, if it holds a frame.
 fn next_block<R: Read>(
     input: &mut Input<R>,
-    parser: &mut PcapNgParser,
+    section: &mut Endianness,
     interfaces: &mut Vec<Interface>,
     links: Links,
 ) -> Result<Option<Found>, Stop> {
-    let endianness = parser.section().endianness;
-    let (kind, length) = input.block(endianness)?;
+    let block = input.block(*section)?;
+    let Block { kind, length, endianness } = block;
     if !matches!(
         kind,
         SECTION_HEADER_BLOCK | INTERFACE_DESCRIPTION_BLOCK | ENHANCED_PACKET_BLOCK | SIMPLE_PACKET_BLOCK | PACKET_BLOCK
     ) {
-        input.skip_block(length, endianness)?;
+        input.skip_block(block)?;
         return Ok(None);
     }
-    input.need_block(length)?;
-    let (_, block) = parser.next_raw_block(input.window.bytes()).map_err(block_damage)?;
-    let body = &block.body[..];
+    let body = input.need_block(block)?;
     let found = match kind {
         SECTION_HEADER_BLOCK => {
+            fixed_part(body, "section header", SECTION_FIELDS_LEN)?;
+            *section = endianness;
             interfaces.clear();
             None
         }
         INTERFACE_DESCRIPTION_BLOCK => {
-            interfaces.extend(parser.interfaces().last().map(Interface::new));
+            interfaces.push(Interface::new(body, endianness)?);
             None
         }
         SIMPLE_PACKET_BLOCK => Some(simple_packet(body, interfaces, endianness, links)?),
@@ -418,7 +382,7 @@ fn next_block<R: Read>(
 fn simple_packet(body: &[u8], interfaces: &[Interface], endianness: Endianness, links: Links) -> Result<Found, Stop> {
     const FIXED: usize = 4;
     let (interface, link_type) = interface(interfaces, 0, links)?;
-    let present = fixed_part(body, FIXED)?;
+    let present = fixed_part(body, PACKET, FIXED)?;
     let orig_len = u32_at(body, 0, endianness);
     // The captured length is not written down: it is the original length, or the snapshot length if
     // that is less.
@@ -437,7 +401,7 @@ fn packet(
     endianness: Endianness,
     links: Links,
 ) -> Result<Found, Stop> {
-    let present = fixed_part(body, PACKET_FIELDS_LEN)?;
+    let present = fixed_part(body, PACKET, PACKET_FIELDS_LEN)?;
     let id = if kind == PACKET_BLOCK { u16_at(body, 0, endianness).into() } else { u32_at(body, 0, endianness) };
     let (interface, link_type) = interface(interfaces, id, links)?;
     let timestamp = interface.timestamp(u32_at(body, 4, endianness), u32_at(body, 8, endianness));
@@ -450,13 +414,13 @@ fn packet(
     Ok(Found { timestamp: Some(timestamp), record: 0, start, length, orig_len, link_type, options })
 }
 
-/// Returns the bytes of the body behind its fixed part.
-fn fixed_part(body: &[u8], fixed: usize) -> Result<usize, Damage> {
-    body.len().checked_sub(fixed).ok_or(Damage::CutHeader {
-        what: "packet block header",
-        needed: fixed,
-        present: body.len(),
-    })
+/// What errors call a packet block.
+const PACKET: &str = "packet block";
+
+/// Returns the number of bytes behind the fixed part of the body of such a block.
+fn fixed_part(body: &[u8], what: &'static str, needed: usize) -> Result<usize, Damage> {
+    let present = body.len();
+    present.checked_sub(needed).ok_or(Damage::ShortBlock { what, needed, present })
 }
 
 fn frame_within(claimed: u32, present: usize) -> Result<(), Damage> {
@@ -470,12 +434,6 @@ fn frame_within(claimed: u32, present: usize) -> Result<(), Damage> {
 fn interface(interfaces: &[Interface], id: u32, links: Links) -> Result<(Interface, u16), Stop> {
     let interface = interfaces.get(to_usize(id)).ok_or(Damage::UnknownInterface(id))?;
     Ok((*interface, links.number(interface.link_type)?))
-}
-
-/// Says what is wrong by the innermost error of a chain, where the crate says it.
-fn block_damage(error: PcapNgParseError) -> Damage {
-    let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
-    Damage::Block(chain.map(ToString::to_string).collect::<Vec<_>>().join(": "))
 }
 
 #[cfg(test)]

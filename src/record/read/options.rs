@@ -1,11 +1,11 @@
-//! A packet block of pcapng has options behind the frame.
+//! A block of pcapng can have options behind its fields.
 
 use pcap_file::Endianness;
 
 use super::super::pcapng::{self, COMMENT, END_OF_OPTIONS, OPTION_HEADER_LEN};
 use super::super::window::field;
 
-/// The options of a packet block, as they are in the file.
+/// The options of a block, as they are in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options<'a> {
     bytes: &'a [u8],
@@ -32,18 +32,22 @@ impl<'a> Options<'a> {
 
     /// Returns the comments, in their order, up to the first option that is not whole.
     pub fn comments(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.all().filter(|(code, _)| *code == COMMENT).filter_map(|(_, value)| value)
+    }
+
+    /// Returns the code and the value of each option, up to the first whose value is not whole and
+    /// is left out.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u16, Option<&'a [u8]>)> {
         let Self { mut bytes, endianness } = *self;
-        let next = move || {
+        std::iter::from_fn(move || {
             let (header, rest) = bytes.split_at_checked(OPTION_HEADER_LEN)?;
             let (code, length) = (u16_at(header, 0, endianness), usize::from(u16_at(header, 2, endianness)));
             if code == END_OF_OPTIONS {
                 return None;
             }
-            let value = rest.get(..length)?;
             bytes = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-            Some((code, value))
-        };
-        std::iter::from_fn(next).filter(|(code, _)| *code == COMMENT).map(|(_, value)| value)
+            Some((code, rest.get(..length)))
+        })
     }
 
     /// Returns the comments as options of a file that this program writes.

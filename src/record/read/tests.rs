@@ -2,7 +2,9 @@ use super::*;
 use pcap_file::pcap::{PcapWriter, RawPcapPacket};
 use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
-use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionOption, InterfaceTsResolution};
+use pcap_file::pcapng::blocks::interface_description::{
+    InterfaceDescriptionBlock, InterfaceDescriptionOption, InterfaceTsResolution,
+};
 use pcap_file::pcapng::blocks::opt_common::CommonOption;
 use pcap_file::pcapng::blocks::simple_packet::SimplePacketBlock;
 use pcap_file::pcapng::blocks::unknown::UnknownBlock;
@@ -173,6 +175,103 @@ fn pcapng_timestamps_follow_the_interface() {
         times,
         [1_700_000_001_500_000_000, 1_700_000_001_500_000_000, 1_700_000_001_500_000_000, 1_700_000_001_000_000_000]
     );
+}
+
+/// The blocks of a file in this byte order, field by field.
+struct Fields(Endianness);
+
+impl Fields {
+    fn number(&self, value: u64, length: usize) -> Vec<u8> {
+        match self.0 {
+            Endianness::Big => value.to_be_bytes()[8 - length..].to_vec(),
+            Endianness::Little => value.to_le_bytes()[..length].to_vec(),
+        }
+    }
+
+    fn block(&self, kind: u32, body: &[Vec<u8>]) -> Vec<u8> {
+        let body = body.concat();
+        let length = self.number(body.len() as u64 + 12, 4);
+        [&self.number(kind.into(), 4)[..], &length, &body, &length].concat()
+    }
+
+    fn option(&self, code: u16, value: &[u8]) -> Vec<u8> {
+        let mut option = [self.number(code.into(), 2), self.number(value.len() as u64, 2), value.to_vec()].concat();
+        option.resize(option.len().next_multiple_of(4), 0);
+        option
+    }
+
+    fn interface(&self, options: &[Vec<u8>]) -> Vec<u8> {
+        self.block(INTERFACE_DESCRIPTION_BLOCK, &[self.number(1, 2), vec![0; 6], options.concat()])
+    }
+
+    /// Makes an empty packet.
+    fn packet(&self, interface: usize, time: u64) -> Vec<u8> {
+        let [high, low] = [time >> 32, time & 0xffff_ffff].map(|half| self.number(half, 4));
+        self.block(ENHANCED_PACKET_BLOCK, &[self.number(interface as u64, 4), high, low, vec![0; 8]])
+    }
+}
+
+#[test]
+fn times_finer_than_nanoseconds_are_rounded_down() {
+    let times = [
+        (9, 1_500_000_001, 1_500_000_001),
+        (10, 15_000_000_019, 1_500_000_001),
+        (12, 1_500_000_000_999, 1_500_000_000),
+        (18, 1_999_999_999_999_999_999, 1_999_999_999),
+        (19, 15_000_000_000_000_000_000, 1_500_000_000),
+        (39, u64::MAX, 0),
+        (0x7f, u64::MAX, 0),
+        (0x80 | 30, 3 << 29, 1_500_000_000),
+        (0x80 | 63, 3 << 62, 1_500_000_000),
+        (0x80 | 64, u64::MAX, 999_999_999),
+        (0xff, u64::MAX, 0),
+    ];
+    for endianness in [Endianness::Little, Endianness::Big] {
+        let fields = Fields(endianness);
+        let offset = fields.option(14, &fields.number(1_700_000_000, 8));
+        let described =
+            times.map(|(resolution, ..)| fields.interface(&[fields.option(9, &[resolution]), offset.clone()]));
+        let packets = times.iter().enumerate().map(|(interface, (_, units, _))| fields.packet(interface, *units));
+        let file = [pcapng_of(endianness, &[]), described.concat(), packets.collect::<Vec<_>>().concat()].concat();
+        let (got, error) = read(&file);
+        assert!(error.is_none(), "{error:?}");
+        let seconds = 1_700_000_000_000_000_000;
+        let got: Vec<u64> = got.iter().map(|frame| frame.0 - seconds).collect();
+        assert_eq!(got, times.map(|(.., nanoseconds)| nanoseconds));
+    }
+}
+
+#[test]
+fn options_of_an_interface_do_harm_only_where_times_would_be_wrong() {
+    let fields = Fields(Endianness::Little);
+    let read = |options: &[Vec<u8>]| {
+        read(&[pcapng(&[])[..28].to_vec(), fields.interface(options), fields.packet(0, 7)].concat())
+    };
+    let latin_1 = fields.option(2, b"Ger\xe4t");
+    assert_eq!(read(&[latin_1, fields.option(6, b"short"), fields.option(0, b"")]).0, [(7_000, vec![], 0)]);
+    let mut cut = fields.option(2, b"name");
+    cut[2] = 5;
+    for (option, code) in [(fields.option(9, b""), 9), (fields.option(14, &[0; 7]), 14), (cut, 2)] {
+        let text = read(&[option]).1.unwrap().to_string();
+        let wanted = format!("damaged at byte 28: option {code} of an interface has a wrong length");
+        assert!(text.contains(&wanted), "{text}");
+    }
+}
+
+#[test]
+fn blocks_without_room_for_their_fields_are_damaged() {
+    let fields = Fields(Endianness::Big);
+    for (kind, what, needed) in [
+        (SECTION_HEADER_BLOCK, "section header", 16),
+        (INTERFACE_DESCRIPTION_BLOCK, "interface description", 8),
+        (ENHANCED_PACKET_BLOCK, "packet block", 20),
+    ] {
+        let file = [pcapng_of(Endianness::Big, &[]), fields.interface(&[])];
+        let short = fields.block(kind, &[0x1a2b_3c4d_u32.to_be_bytes().to_vec()]);
+        let text = error(&[file.concat(), short].concat());
+        let wanted = format!("damaged at byte 48: the fields of a {what} take {needed} bytes but it has 4;");
+        assert!(text.contains(&wanted), "{text}");
+    }
 }
 
 #[test]
