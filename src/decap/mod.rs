@@ -142,7 +142,7 @@ impl Run<'_> {
         let mut reader = match input.reader(self.stop) {
             Ok(reader) => reader,
             Err(_) if self.stop.load(Ordering::Relaxed) => return self.left(name, frames),
-            Err(error) => return Read { name, frames, unread: Some(capture::Unread::Damaged(error).into()) },
+            Err(error) => return Read { name, frames, unread: Some(capture::Unread::at(error, 0, 0).into()) },
         };
         let unread = loop {
             if frames % LOOK == 0 {

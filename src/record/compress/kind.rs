@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-use zstd::zstd_safe::get_error_name;
+use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
+use zstd::zstd_safe::{get_error_name, is_error_kind};
 
 /// The first bytes of an lz4 frame.
 pub(crate) const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
@@ -106,5 +107,25 @@ impl<'de> serde::Deserialize<'de> for Compression {
 
 /// Puts an error code of zstd into words.
 pub(super) fn zstd_error(code: usize) -> io::Error {
-    io::Error::other(format!("zstd: {}", get_error_name(code)))
+    let words = if is_error_kind(code, ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge) {
+        "decoding takes more than 128 MiB of memory; decompress it first, by `zstd -d --long=31`"
+    } else {
+        get_error_name(code)
+    };
+    io::Error::other(format!("zstd: {words}"))
+}
+
+/// Puts an error of a decoder of lz4 into words.
+pub(super) fn lz4_error(error: io::Error) -> io::Error {
+    use lz4_flex::frame::Error;
+    let words = match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+        // It is not the decoder's but that of what it reads.
+        None => return error,
+        // The first frame has the right one.
+        Some(Error::WrongMagicNumber) => "something else than a frame stands behind the last one",
+        Some(Error::SkippableFrame(_)) => "skippable frames are not read",
+        Some(Error::DictionaryNotSupported) => "a frame needs a dictionary",
+        Some(_) => "corrupt frame",
+    };
+    io::Error::new(io::ErrorKind::InvalidData, format!("lz4: {words}"))
 }

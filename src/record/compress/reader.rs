@@ -6,7 +6,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 use lz4_flex::frame::FrameDecoder;
 use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer};
 
-use super::kind::{Compression, zstd_error};
+use super::kind::{Compression, lz4_error, zstd_error};
 
 /// A stream that is decoded if it is compressed.
 ///
@@ -138,12 +138,15 @@ impl<R: Read> Lz4<R> {
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let read = self.decoder.read(buffer)?;
+            let read = self.decoder.read(buffer);
             let input = self.decoder.get_ref();
-            match (read, input.at_end) {
-                (0, false) if !buffer.is_empty() => self.frame_end = input.position,
-                (0, true) if self.frame_end != input.position => return Err(unfinished()),
-                _ => return Ok(read),
+            match read {
+                Ok(0) if !input.at_end && !buffer.is_empty() => self.frame_end = input.position,
+                Ok(0) if input.at_end && self.frame_end != input.position => return Err(unfinished()),
+                Ok(read) => return Ok(read),
+                // The end came within a block.
+                Err(_) if input.at_end => return Err(unfinished()),
+                Err(error) => return Err(lz4_error(error)),
             }
         }
     }
@@ -182,6 +185,12 @@ impl<R: Read> Gzip<R> {
             let at_end = input.is_empty();
             if at_end && !self.is_within {
                 break;
+            }
+            if let (false, [0, ..]) = (self.is_within, input) {
+                // Zeros behind a member pad it, as gzip has it.
+                let zeros = input.iter().take_while(|byte| **byte == 0).count();
+                self.source.consume(zeros);
+                continue;
             }
             let before = (self.decoder.total_in(), self.decoder.total_out());
             let state = self.decoder.decompress(input, buffer, FlushDecompress::None);

@@ -248,7 +248,31 @@ fn of_gzip_what_stands_before_damage_is_read_however_much_is_read_at_once() {
             assert!(found == raw && error.kind() == kind, "{step}: {} {error}", found.len());
         }
     }
-    // Members behind each other are one stream.
-    let (found, end) = decoded(&[&whole[..], &whole].concat());
-    assert!(found == [&raw[..], &raw].concat() && end.is_ok());
+    // Members behind each other are one stream, and zeros behind them pad it.
+    for padding in [0, 1, 512, 200_000] {
+        let (found, end) = decoded(&[&whole[..], &whole, &vec![0; padding]].concat());
+        assert!(found == [&raw[..], &raw].concat() && end.is_ok(), "{padding}: {end:?}");
+    }
+    assert!(decoded(&[&whole[..], &[0; 512], b"no member"].concat()).1.is_err());
+}
+
+#[test]
+fn damage_is_told_in_words() {
+    let [lz4, zstd] = [Compression::Lz4, Compression::Zstd(3)]
+        .map(|compression| compressed(compression, &[bytes(50_000, 1), bytes(50_000, 2)]).0);
+    let unfinished = "the compressed stream ends before its end mark";
+    let corrupt = |place: usize| [&lz4[..place], &[lz4[place] ^ 1], &lz4[place + 1..]].concat();
+    // A frame without content that looks back 2 GiB.
+    let far = [&ZSTD_MAGIC[..], &[0, 21 << 3, 1, 0, 0]].concat();
+    for (file, words) in [
+        (lz4[..lz4.len() / 2].to_vec(), unfinished),
+        (lz4[..lz4.len() - 1].to_vec(), unfinished),
+        (zstd[..zstd.len() / 2].to_vec(), unfinished),
+        (corrupt(1_000), "lz4: corrupt frame"),
+        (corrupt(lz4.len() - 1), "lz4: corrupt frame"),
+        ([&lz4[..], b"no frame"].concat(), "lz4: something else than a frame stands behind the last one"),
+        (far, "zstd: decoding takes more than 128 MiB of memory; decompress it first, by `zstd -d --long=31`"),
+    ] {
+        assert_eq!(decoded(&file).1.unwrap_err().to_string(), words);
+    }
 }

@@ -151,7 +151,7 @@ impl Source for CaptureSource {
         self.frames = match std::mem::replace(&mut self.frames, Reading::Over) {
             Reading::Opened(opened) => match opened.reader(&Arc::default()) {
                 Ok(frames) => Reading::Begun(Box::new(frames)),
-                Err(error) => self.readout.over(Some(Unread::Damaged(error))),
+                Err(error) => self.readout.over(Some(Unread::at(error, 0, 0))),
             },
             reading => reading,
         };
@@ -300,5 +300,14 @@ mod tests {
             assert_eq!(turns(&mut source, 100).iter().sum::<usize>(), least);
             assert!(source.readout().take_unread().is_some());
         }
+    }
+
+    #[test]
+    fn of_a_compressed_capture_that_yields_nothing_the_byte_is_told() {
+        let (_file, mut source) = open(&[0x28, 0xb5, 0x2f, 0xfd]);
+        assert!(turns(&mut source, 100).is_empty());
+        let told = source.readout().take_unread().unwrap().to_string();
+        let end = ": the compressed stream ends before its end mark; at byte 0 of the capture, behind 0 whole frames";
+        assert!(told.ends_with(end), "{told}");
     }
 }
