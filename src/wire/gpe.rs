@@ -49,7 +49,8 @@ pub fn is_bare(payload: &[u8]) -> bool {
 ///
 /// # Errors
 /// - [`DropReason::ShortVxlanHeader`], [`DropReason::VniFlagClear`], as in VXLAN;
-/// - [`DropReason::ShortTunnelHeader`]: the payload ends within a service header;
+/// - [`DropReason::ShortTunnelHeader`]: the payload ends within a service header, or one is shorter
+///   than it can be;
 /// - [`DropReason::UnknownTunnelVersion`], [`DropReason::ControlMessage`];
 /// - those of a frame or a packet.
 pub fn decapsulate(payload: &[u8], arrived: usize) -> Result<Decapsulated<'_>, DropReason> {
@@ -98,9 +99,12 @@ fn service_header(rest: &mut Unread<'_>) -> Result<u8, DropReason> {
     if first & 0xc0 != 0 {
         return Err(DropReason::UnknownTunnelVersion);
     }
-    // The length of all of it in words of four bytes, of which one is read.
+    // The length of all of it in words of four bytes, of which one is read. It has two at least.
     let words = usize::from(second & 0x3f);
-    rest.header_of((words.max(2) - 1) * 4)?;
+    if words < 2 {
+        return Err(DropReason::ShortTunnelHeader);
+    }
+    rest.header_of((words - 1) * 4)?;
     Ok(next)
 }
 
@@ -156,6 +160,10 @@ mod tests {
         for length in 0..24 {
             let payload = [&long[..], &[0; 16]].concat();
             assert_eq!(read(&[&header, &payload[..length]]), Err(DropReason::ShortTunnelHeader), "{length}");
+        }
+        for words in [0, 1] {
+            long[1] = 0xc0 | words;
+            assert_eq!(read(&[&header, &long, &[0; 16], &FRAME]), Err(DropReason::ShortTunnelHeader), "{words}");
         }
         let with = |byte| [byte, SERVICE[1], SERVICE[2], SERVICE[3], 0, 0, 0, 0];
         assert_eq!(read(&[&header, &with(0x20), &FRAME]), Ok((14, None, false)), "the O bit is of the path");

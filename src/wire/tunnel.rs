@@ -367,7 +367,8 @@ reasons! {
         /// kernel (`--verify-checksum`).
         WrongChecksum = "wrong_checksum",
         /// The datagram ends within the header of its encapsulation: GENEVE with its options, the
-        /// service header in VXLAN-GPE, GRE, ERSPAN, or TZSP.
+        /// service header in VXLAN-GPE, GRE, ERSPAN, or TZSP. Or a service header is shorter than
+        /// one can be.
         ShortTunnelHeader = "short_tunnel_header",
         /// The header is of another version than those that are known, or of an older form: GENEVE
         /// other than 0, GRE other than 0 or with routes in it, ERSPAN other than 1 and 2, TZSP
