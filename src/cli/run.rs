@@ -68,8 +68,8 @@ pub struct RunArgs {
     /// Address and UDP port to receive on, or one of them, as 0.0.0.0:8472, 10.0.0.7, 8472 or
     /// [fe80::1%eth0]:4789; repeat for more. What comes there is VXLAN, unless a word in front says
     /// otherwise, as geneve:0.0.0.0:6081: vxlan, geneve, gpe, gre-udp, tzsp, or auto for what is
-    /// usual on that port. GRE and ERSPAN over IP have no port: erspan:10.0.0.7, or gre for all
-    /// addresses. [default: `[::]:4789`, IPv4 included; `0.0.0.0:4789` where the host has no IPv6]
+    /// usual on that port. GRE, NVGRE and ERSPAN over IP have no port: erspan:10.0.0.7, or gre for
+    /// all addresses. [default: `[::]:4789`, IPv4 included; `0.0.0.0:4789` where the host has no IPv6]
     #[arg(help_heading = RECEIVING, long, value_name = "[WHAT:]ADDR:PORT", allow_hyphen_values = true)]
     pub listen: Vec<Listener>,
     /// How datagrams are received. For tests, file:IN reads the outer packets of a capture instead,
