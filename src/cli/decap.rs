@@ -148,7 +148,7 @@ impl DecapArgs {
         let Some(path) = &self.output else { return To::Nowhere };
         let (format, compression) = form(path);
         To::Stream(StreamPlan {
-            path: (!is_standard(path)).then(|| path.clone()),
+            path: (!is_standard_output(path)).then(|| path.clone()),
             format: self.format.unwrap_or(format),
             bare_ip: self.bare_ip.unwrap_or(BareIp::Ethernet),
             compression: self.compress.or(compression),
@@ -158,12 +158,17 @@ impl DecapArgs {
     /// Says whether the frames go to standard output.
     #[must_use]
     pub fn is_stream(&self) -> bool {
-        self.output.as_deref().is_some_and(is_standard)
+        self.output.as_deref().is_some_and(is_standard_output)
     }
 }
 
 fn is_standard(path: &Path) -> bool {
     path.as_os_str() == "-"
+}
+
+/// Says whether frames that are written there go to standard output: the summary is to go elsewhere.
+fn is_standard_output(path: &Path) -> bool {
+    is_standard(path) || path == Path::new("/dev/stdout")
 }
 
 fn input(path: &Path) -> Input {

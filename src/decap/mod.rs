@@ -159,10 +159,10 @@ impl Run<'_> {
                 // It is lent where it is: a copy would wait until all that was written before is
                 // in the cache.
                 Ok(Some(ref frame)) => {
-                    frames += 1;
                     if let Err(reason) = self.strip.frame(frame, &mut self.inline.step) {
-                        break Some(Unread::Other { name: name.clone(), frame: frames, reason: reason.label() });
+                        break Some(Unread::Other { name: name.clone(), frame: frames + 1, reason: reason.label() });
                     }
+                    frames += 1;
                 }
                 Ok(None) => break None,
                 // A stream that is waited for no more ends with an error.

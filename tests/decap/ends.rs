@@ -85,3 +85,12 @@ fn a_summary_that_cannot_be_written_is_a_failure() {
         assert!(said.contains("cannot print the summary"), "{said}");
     }
 }
+
+#[test]
+fn the_summary_is_not_where_the_frames_are() {
+    for name in ["-", "/dev/stdout"] {
+        let output = run(&["-", "-o", name], &pcap(&[wrapped(&[3; 60], 7)]));
+        assert_eq!((output.status.code(), super::frames(&output.stdout).len()), (Some(0), 1), "{name}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains("the ledger closes"), "{name}");
+    }
+}
