@@ -166,7 +166,7 @@ fn is_standard(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// Says whether frames that are written there go to standard output: the summary is to go elsewhere.
+/// Says whether frames that are written there go to standard output, so that the summary may not.
 fn is_standard_output(path: &Path) -> bool {
     is_standard(path) || path == Path::new("/dev/stdout")
 }

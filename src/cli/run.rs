@@ -69,7 +69,8 @@ pub struct RunArgs {
     /// [fe80::1%eth0]:4789; repeat for more. What comes there is VXLAN, unless a word in front says
     /// otherwise, as geneve:0.0.0.0:6081: vxlan, geneve, gpe, gre-udp, tzsp, or auto for what is
     /// usual on that port. GRE, NVGRE and ERSPAN over IP have no port: erspan:10.0.0.7, or gre for
-    /// all addresses. [default: `[::]:4789`, IPv4 included; `0.0.0.0:4789` where the host has no IPv6]
+    /// all addresses. [default: `[::]:4789`, IPv4 included; `0.0.0.0:4789` where the host has no
+    /// IPv6]
     #[arg(help_heading = RECEIVING, long, value_name = "[WHAT:]ADDR:PORT", allow_hyphen_values = true)]
     pub listen: Vec<Listener>,
     /// How datagrams are received. For tests, file:IN reads the outer packets of a capture instead,

@@ -219,8 +219,8 @@ impl StreamSink {
         }
     }
 
-    /// Notes that writing has failed, and cuts the file to its last whole record. Returns the reason
-    /// for which frames are lost from now on.
+    /// Notes that writing has failed, and cuts the file to its last whole record. Returns the
+    /// reason of losses from now on.
     fn fail(&mut self, error: &io::Error) -> OutputDrop {
         if let Some(reason) = self.failed {
             return reason;

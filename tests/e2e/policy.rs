@@ -301,7 +301,7 @@ fn what_an_entry_for_a_port_keeps_out_of_the_interface_is_not_redirected() {
     sensor.reload("SIGUSR2: reloaded ");
     send(8472, &all[200..300]);
     send(4789, &all[300..]);
-    // What is injected can come behind what is redirected, so they are compared in an order of ours.
+    // What is injected can come behind what is redirected, so the order is not looked at.
     let (mut got, mut wanted) = (tcpdump.frames_of(300), [&all[..200], &all[300..]].concat());
     got.sort();
     wanted.sort();

@@ -146,6 +146,12 @@ impl<R: Read> Input<R> {
     }
 }
 
+/// Returns the number of bytes behind the fixed part of the body of such a block.
+pub(super) fn fixed_part(body: &[u8], what: &'static str, needed: usize) -> Result<usize, Damage> {
+    let present = body.len();
+    present.checked_sub(needed).ok_or(Damage::ShortBlock { what, needed, present })
+}
+
 /// Checks that a block has the same length in front and behind.
 fn same_length(length: u32, trailer: u32) -> Result<(), Damage> {
     if trailer == length {

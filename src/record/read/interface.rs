@@ -5,8 +5,7 @@ use pcap_file::{DataLink, Endianness};
 use super::super::pcapng::{IF_TSOFFSET, IF_TSRESOL};
 use super::super::window::field;
 use super::error::Damage;
-use super::fixed_part;
-use super::input::u32_at;
+use super::input::{fixed_part, u32_at};
 use super::options::{Options, u16_at};
 
 /// The facts about an interface that its packet blocks need.

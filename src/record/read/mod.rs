@@ -32,7 +32,7 @@ use pcap_file::pcapng::blocks::{
 };
 use pcap_file::{DataLink, Endianness};
 
-use self::input::{Block, Input, Stop, u32_at};
+use self::input::{Block, Input, Stop, fixed_part, u32_at};
 use self::interface::Interface;
 use self::options::u16_at;
 use super::pcap::{FILE_HEADER_LEN, RECORD_HEADER_LEN};
@@ -416,12 +416,6 @@ fn packet(
 
 /// What errors call a packet block.
 const PACKET: &str = "packet block";
-
-/// Returns the number of bytes behind the fixed part of the body of such a block.
-fn fixed_part(body: &[u8], what: &'static str, needed: usize) -> Result<usize, Damage> {
-    let present = body.len();
-    present.checked_sub(needed).ok_or(Damage::ShortBlock { what, needed, present })
-}
 
 fn frame_within(claimed: u32, present: usize) -> Result<(), Damage> {
     if claimed > MAX_FRAME {
