@@ -54,6 +54,22 @@ fn publish(directory: &Path, names: &[&str]) -> Vec<Digest> {
 }
 
 #[test]
+fn what_does_not_match_says_the_code_also_where_nothing_can_be_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    publish(dir.path(), &["a", "bb", "c"]);
+    let code = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vxtap"));
+        let output = command.arg("verify").arg(dir.path()).stdout(fs::File::create("/dev/full").unwrap()).output();
+        let output = output.unwrap();
+        assert!(String::from_utf8_lossy(&output.stderr).contains("cannot print the report"));
+        output.status.code()
+    };
+    assert_eq!(code(), Some(3));
+    fs::write(dir.path().join("overflow/bb.pcap"), "no").unwrap();
+    assert_eq!(code(), Some(4));
+}
+
+#[test]
 fn a_directory_that_matches() {
     let dir = tempfile::tempdir().unwrap();
     let heads = publish(dir.path(), &["a", "bb", "c"]);
