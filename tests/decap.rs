@@ -50,16 +50,22 @@ fn run(arguments: &[&str], input: &[u8]) -> Output {
     run_until(arguments, input, |_| ())
 }
 
+/// Starts the program, with this standard output.
+fn begin(arguments: &[&str], stdout: impl Into<Stdio>) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vxtap"));
+    command.arg("decap").args(arguments).stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Runs the program where no file may be longer than this, which fails as a disk that is full does.
+fn on_a_full_disk(arguments: &[&str]) -> Output {
+    let script = "trap '' XFSZ; ulimit -f 1000; exec \"$0\" \"$@\"";
+    let mut command = Command::new("bash");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_vxtap"), "decap"]).args(arguments).output().unwrap()
+}
+
 /// Runs the program, with this on standard input, and does something meanwhile.
 fn run_until(arguments: &[&str], input: &[u8], meanwhile: impl FnOnce(&mut Child)) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_vxtap"))
-        .arg("decap")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = begin(arguments, Stdio::piped());
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     // The program may end before it has read all.
@@ -541,15 +547,10 @@ fn a_reader_that_goes_ends_it_and_a_full_disk_is_counted() {
     let bytes = pcap(&frames);
     let output = run(&["-", "-o", "/dev/full", "--json"], &bytes);
     assert_eq!(output.status.code(), Some(1), "not even the header can be written");
-    // No file may be longer than this, which fails as a disk that is full does.
     let directory = tempfile::tempdir().unwrap();
     let (input, out) = (directory.path().join("in.pcap"), directory.path().join("out.pcap"));
     fs::write(&input, &bytes).unwrap();
-    let output = Command::new("bash")
-        .args(["-c", "trap '' XFSZ; ulimit -f 1000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_vxtap"), "decap"])
-        .args([input.as_os_str(), "-o".as_ref(), out.as_os_str(), "--json".as_ref()])
-        .output()
-        .unwrap();
+    let output = on_a_full_disk(&[input.to_str().unwrap(), "-o", out.to_str().unwrap(), "--json"]);
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_closes(&summary);

@@ -2,17 +2,6 @@
 
 use super::*;
 
-/// Bytes that a file may have.
-const MOST: usize = 1 << 20;
-
-/// Runs the program with files that may not grow beyond [`MOST`].
-fn on_a_full_disk(arguments: &[&str]) -> Output {
-    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", MOST / 512);
-    let mut command = Command::new("sh");
-    command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_vxtap"), "decap"]).args(arguments);
-    command.stdin(Stdio::null()).output().unwrap()
-}
-
 #[test]
 fn a_file_that_cannot_grow_ends_with_its_last_whole_frame() {
     let directory = tempfile::tempdir().unwrap();
@@ -45,13 +34,7 @@ fn a_file_that_cannot_grow_ends_with_its_last_whole_frame() {
 
 #[test]
 fn an_interrupt_ends_a_stream_that_gives_nothing_and_says_how_far_it_was_read() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_vxtap"))
-        .args(["decap", "-", "-o", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = begin(&["-", "-o", "-"], Stdio::piped());
     let mut stdin = child.stdin.take().unwrap();
     let frames: Vec<_> = (0..3).map(|n| wrapped(&[n; 60], 1)).collect();
     stdin.write_all(&pcap(&frames)).unwrap();
@@ -70,14 +53,7 @@ fn an_interrupt_ends_a_stream_that_gives_nothing_and_says_how_far_it_was_read() 
 #[test]
 fn a_summary_that_cannot_be_written_is_a_failure() {
     for more in [&[][..], &["--json"]] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_vxtap"))
-            .args(["decap", "-"])
-            .args(more)
-            .stdin(Stdio::piped())
-            .stdout(File::create("/dev/full").unwrap())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = begin(&[&["-"], more].concat(), File::create("/dev/full").unwrap());
         child.stdin.take().unwrap().write_all(&pcap(&[wrapped(&[3; 60], 7)])).unwrap();
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

@@ -56,6 +56,11 @@ fn configure(directory: &Path, receive: &str, tables: &str) -> PathBuf {
     configuration(directory, &receive, &format!("[delivery]\nflush = \"100ms\"\n{tables}"), "format = \"pcapng\"")
 }
 
+/// The table of an interface that gets its frames so.
+fn ids(mode: &str) -> String {
+    format!("[output.ids]\nkind = \"tap\"\ninterface = \"mirror0\"\nmode = \"{mode}\"\n")
+}
+
 /// Returns the records of the session whose directory is named so.
 fn records(evidence: &Path, directory: &str) -> Vec<Record> {
     captures::files(&evidence.join(directory)).iter().flat_map(|path| captures::read(path)).collect()
@@ -83,7 +88,7 @@ fn sessions_have_names_outputs_and_lengths_of_their_own() {
         let directory = tempfile::tempdir().unwrap();
         let [first, rest] = [("first", &all[..5]), ("rest", &all[5..])]
             .map(|(name, frames)| frames::write(directory.path(), name, frames));
-        let sessions = format!("{SESSIONS}[output.ids]\nkind = \"tap\"\ninterface = \"mirror0\"\nmode = \"{mode}\"\n");
+        let sessions = format!("{SESSIONS}{}", ids(mode));
         let config = configure(directory.path(), way, &sessions);
         let evidence = directory.path().join("evidence");
         let pair = Pair::new(1600);
@@ -231,7 +236,7 @@ fn what_is_redirected_changes_under_load() {
     let evidence = directory.path().join("evidence");
     let begin = |n: usize| {
         let third = ["", "drop = true", "outputs = \"evidence\"", "outputs = \"ids\""][n % 4];
-        let tap = format!("[output.ids]\nkind = \"tap\"\ninterface = \"mirror0\"\nmode = \"{}\"\n", REDIRECTED.1);
+        let tap = ids(REDIRECTED.1);
         configure(directory.path(), REDIRECTED.0, &format!("[[session]]\nvni = 3\n{third}\n{tap}"))
     };
     let pair = Pair::new(1600);
@@ -276,7 +281,7 @@ fn what_an_entry_for_a_port_keeps_out_of_the_interface_is_not_redirected() {
     }
     let directory = tempfile::tempdir().unwrap();
     let all: Vec<_> = (0..400).map(|n| frames::numbered(n, LENGTH)).collect();
-    let tap = format!("[output.ids]\nkind = \"tap\"\ninterface = \"mirror0\"\nmode = \"{}\"\n", REDIRECTED.1);
+    let tap = ids(REDIRECTED.1);
     // VNI 3 is kept out, so the program redirects what is marked.
     let begin = |entry: &str| {
         let receive = format!("{}\nlisten = [\"4789\", \"8472\"]", REDIRECTED.0);
@@ -327,7 +332,7 @@ fn a_session_with_a_name_is_redirected() {
     let all: Vec<_> = (0..200).map(|n| frames::numbered(n, LENGTH)).collect();
     let file = frames::write(directory.path(), "frames.pcap", &all);
     let pair = Pair::new(1600);
-    let tap = "[output.ids]\nkind = \"tap\"\ninterface = \"mirror0\"\nmode = \"redirect\"\n";
+    let tap = ids(REDIRECTED.1);
     let named = format!("[[session]]\nname = \"web-1\"\nvni = 1\n{tap}");
     let config = configure(directory.path(), "source = \"bpf\"\ninterface = \"eth0\"", &named);
     let sensor = Setup::new(&pair.sensor).configured(&config).start();
