@@ -399,10 +399,7 @@ fn run(args: &RunArgs, ready: Ready, console: &Console) -> anyhow::Result<ExitCo
     if let Some(capture) = &capture {
         losses = losses.with_unwhole(capture.unwhole()).with_unknown(capture.unknown());
     }
-    // A reader that has gone away is not an error of the sensor's.
-    if let Err(error) = print(&outcome, &losses, settings.run.ledger, &plan)
-        && error.kind() != io::ErrorKind::BrokenPipe
-    {
+    if let Err(error) = print(&outcome, &losses, settings.run.ledger, &plan) {
         outcome.failures.push(format!("cannot print the ledger: {error}"));
     }
     if settings.run.ledger != LedgerFormat::Text {
@@ -424,16 +421,12 @@ fn say(losses: &Losses) {
 
 /// Prints the ledger on standard output. Texts call settings as the plan has them.
 fn print(outcome: &Outcome, losses: &Losses, format: LedgerFormat, plan: &RunPlan) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match format {
-        LedgerFormat::Text => write!(out, "{}", plan.wording.put(&Table(&outcome.snapshot, losses).to_string()))?,
-        LedgerFormat::Json => {
-            serde_json::to_writer(&mut out, &outcome.snapshot)?;
-            writeln!(out)?;
-        }
-        LedgerFormat::None => {}
-    }
-    out.flush()
+    let text = match format {
+        LedgerFormat::Text => plan.wording.put(&Table(&outcome.snapshot, losses).to_string()).into_owned(),
+        LedgerFormat::Json => serde_json::to_string(&outcome.snapshot)? + "\n",
+        LedgerFormat::None => return Ok(()),
+    };
+    put_out(io::stdout().lock(), &text)
 }
 
 fn end(outcome: &Outcome) -> ExitCode {
@@ -470,7 +463,7 @@ fn strip(args: &DecapArgs, console: &Console, put: impl Fn(&str) -> String) -> a
         false => put_out(io::stdout().lock(), &text),
     };
     report.failures.extend(told.err().map(|error| format!("cannot print the summary: {error}")));
-    for unread in report.captures.iter().filter_map(|capture| capture.unread.as_ref()) {
+    for unread in report.unread() {
         tracing::error!("{unread}");
     }
     for failure in &report.failures {

@@ -72,10 +72,6 @@ pub fn run(plan: &DecapPlan, stop: &Arc<AtomicBool>, console: &Console) -> Resul
     let mut captures = Vec::with_capacity(inputs.len());
     let mut before = 0;
     for input in inputs {
-        if run.ends() {
-            captures.push(run.left(input.name, 0));
-            continue;
-        }
         let size = input.size().unwrap_or(0);
         let read = run.capture(input, |offset| {
             if let Some(bar) = &bar {
@@ -139,9 +135,12 @@ impl Run<'_> {
     fn capture(&mut self, input: Opened, progress: impl Fn(u64)) -> Read {
         let (name, is_live, read) = (input.name.clone(), input.size().is_none(), Arc::clone(&input.read));
         let mut frames = 0;
+        if self.ends() {
+            return self.left(name, frames);
+        }
         let mut reader = match input.reader(self.stop) {
             Ok(reader) => reader,
-            Err(_) if self.stop.load(Ordering::Relaxed) => return self.left(name, frames),
+            Err(_) if is_live && self.ends() => return self.left(name, frames),
             Err(error) => return Read { name, frames, unread: Some(capture::Unread::at(error, 0, 0).into()) },
         };
         let unread = loop {

@@ -177,18 +177,21 @@ impl Report {
         })
     }
 
+    /// Returns why captures were not read to their end, of those that were not.
+    pub fn unread(&self) -> impl Iterator<Item = &Unread> {
+        self.captures.iter().filter_map(|capture| capture.unread.as_ref())
+    }
+
     /// Says whether a capture is damaged, or has a frame that was to be the end.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        let mut unread = self.captures.iter().filter_map(|capture| capture.unread.as_ref());
-        unread.any(|unread| !matches!(unread, Unread::Left { .. }))
+        self.unread().any(|unread| !matches!(unread, Unread::Left { .. }))
     }
 
     /// Says whether something was left, whatever the captures are: not read, or not written.
     #[must_use]
     pub fn is_cut_short(&self) -> bool {
-        let mut unread = self.captures.iter().filter_map(|capture| capture.unread.as_ref());
-        !self.failures.is_empty() || unread.any(|unread| matches!(unread, Unread::Left { .. }))
+        !self.failures.is_empty() || self.unread().any(|unread| matches!(unread, Unread::Left { .. }))
     }
 
     /// Says whether every frame that was read is accounted for.
@@ -219,12 +222,8 @@ impl fmt::Display for Report {
         let frames = self.frames();
         writeln!(f, "captures ({})", self.captures.len())?;
         for capture in &self.captures {
-            row(
-                f,
-                &printable(&capture.name),
-                capture.frames,
-                if capture.unread.is_some() { "not to its end" } else { "" },
-            )?;
+            let end = if capture.unread.is_some() { "not to its end" } else { "" };
+            row(f, &printable(&capture.name), capture.frames, end)?;
         }
         writeln!(f, "frames")?;
         row(f, "read", frames.read, "")?;
