@@ -42,8 +42,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
-            "archive", "control", "evidence", "host", "lane", "pipeline", "record", "route", "sandbox", "session",
-            "sink", "source", "storage", "wire",
+            "archive", "console", "control", "evidence", "host", "lane", "pipeline", "record", "route", "sandbox",
+            "session", "sink", "source", "storage", "wire",
         ],
     ),
     (

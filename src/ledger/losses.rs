@@ -8,6 +8,7 @@ use indicatif::HumanCount;
 
 use super::catalogue::Weight;
 use super::counters::Totals;
+use super::sessions::Upstream;
 use super::snapshot::Snapshot;
 
 /// VNIs that are named at most.
@@ -87,7 +88,8 @@ impl Losses {
         lost.sort_unstable_by(|(a, m), (b, n)| (Reverse(m), a).cmp(&(Reverse(n), b)));
         besides.sort_by_key(|(_, n)| Reverse(*n));
         let arrived = snapshot.datagrams.received + snapshot.datagrams.kernel_dropped;
-        let upstream = snapshot.datagrams.upstream_missed.saturating_sub(snapshot.datagrams.upstream_late);
+        let (missed, late) = (snapshot.datagrams.upstream_missed, snapshot.datagrams.upstream_late);
+        let upstream = Upstream { missed, late }.lost();
         Self { arrived, missing: before + most, upstream, lost, besides, whose: whose(snapshot), unknown: 0 }
     }
 

@@ -83,7 +83,9 @@ enum Place {
 impl Run {
     /// Begins behind this number. What is before it is not expected.
     fn behind(number: u32) -> Self {
-        Self { next: number.wrapping_add(1), came: [u64::MAX; (WINDOW / BITS) as usize] }
+        let mut run = Self::amid(number);
+        run.forget_before(number);
+        run
     }
 
     /// Begins behind this number. What is before it can come yet.

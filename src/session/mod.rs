@@ -203,20 +203,14 @@ impl PartialOrd for Session {
 /// 0x64 vni 7`.
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(label) = self.encapsulation.label_unless_default() {
-            write!(f, "{label} ")?;
-        }
-        write!(f, "{}", self.address())?;
-        if let Some(scope) = self.scope {
-            write!(f, " scope {scope}")?;
-        }
-        write!(f, " vni {}", self.vni)
+        let whence = whence(Some(self.encapsulation.label()), self.address(), self.scope);
+        write!(f, "{whence} vni {}", self.vni)
     }
 }
 
-/// Returns what tells a session beside its VNI, as its [`fmt::Display`] has it, by what JSON says.
-pub(crate) fn whence(encapsulation: Option<&str>, source: &str, scope: Option<&str>) -> String {
-    let label = encapsulation.filter(|label| *label != Encapsulation::Vxlan.label());
+/// Returns what tells a session beside its VNI, of its own parts or as JSON has them.
+pub(crate) fn whence(label: Option<&str>, source: impl fmt::Display, scope: Option<impl fmt::Display>) -> String {
+    let label = label.filter(|label| *label != Encapsulation::default().label());
     let label = label.map(|label| format!("{label} ")).unwrap_or_default();
     let scope = scope.map(|scope| format!(" scope {scope}")).unwrap_or_default();
     format!("{label}{source}{scope}")

@@ -17,6 +17,7 @@ use super::entry::SessionEntry;
 use super::file::write_sessions;
 use super::rules::RuleEntry;
 use super::sessions::Item;
+use crate::console::printable;
 use crate::storage::read_small;
 use crate::wire::{Vni, VniRange};
 
@@ -168,7 +169,10 @@ impl<'a> Found<'a> {
         let description = self.session.description.as_deref().unwrap_or_default().trim();
         let gap = if description.is_empty() { "" } else { ": " };
         SessionEntry {
-            description: Some(plain(&format!("{}{instance}{gap}{description}", self.interface.network_interface_id))),
+            description: Some(printable(&format!(
+                "{}{instance}{gap}{description}",
+                self.interface.network_interface_id
+            ))),
             source: vec![Item::One(self.source.into())],
             vni: vec![Item::One(VniRange::from(self.vni))],
             ..SessionEntry::default()
@@ -211,7 +215,7 @@ impl<'a> Found<'a> {
         let of = |what: &str, id: Option<&str>| id.map(|id| format!(", {what} {id}")).unwrap_or_default();
         let session = self.session;
         let cut = session.packet_length.map(|bytes| format!("; PacketLength {bytes}: longer frames come cut"));
-        plain(&format!(
+        printable(&format!(
             "{}{}{}{}{}",
             session.id(),
             of("target", session.traffic_mirror_target_id.as_deref()),
@@ -220,11 +224,6 @@ impl<'a> Found<'a> {
             cut.unwrap_or_default()
         ))
     }
-}
-
-/// Returns a text in one line.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -4,10 +4,9 @@
 //! fragments them. A capture has the pieces, in whatever order. They are kept until the datagram is
 //! whole, within bounds: as many datagrams and bytes as a host would keep, and as long. Where the
 //! bounds are met the oldest datagram is given up; how long one has waited is looked at when there
-//! is more of it. So is one whose pieces overlap: a host drops
-//! such packets, too (RFC 5722), for each reader would see something else in them. An exact copy of
-//! a piece, as captures have it that see a packet twice, adds nothing and does no harm (RFC 8200
-//! section 4.5).
+//! is more of it. One whose pieces overlap is given up, too: a host drops such packets (RFC 5722),
+//! for each reader would see something else in them. An exact copy of a piece, as captures have it
+//! that see a packet twice, adds nothing and does no harm (RFC 8200 section 4.5).
 //!
 //! Of UDP the first piece alone has the ports. So what a datagram is of is known once that one is
 //! there, and where it never comes nobody knows.
